@@ -1,0 +1,188 @@
+"""The nouns every layer shares: frozen, plain, free of torch and of HTTP.
+
+Words are those of the field: a *row* is one token position of the flattened batch, a *slot* is an
+integer that addresses one adapter version's terms on the device, a *segment* is the run of rows
+that one sequence contributes to a step.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+NO_SLOT = -1
+"""`row_slot` of a row that no adapter touches."""
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended; the first two are OpenAI's words."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRef:
+    """One immutable version of an adapter, bound to a request for the request's whole life."""
+
+    name: str
+    version: int
+    digest: str
+    """sha256 (hex) of the content; KV state and every cache tier are keyed by it, never by name."""
+    compiled_bytes: int
+    """Payload bytes of the compiled form in the run dtype: what one slot takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How one choice is generated. Defaults are the neutral value of each field."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 = all tokens."""
+    min_p: float = 0.0
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+    """Number of alternatives to report beside the chosen token; None = no logprobs at all."""
+    prompt_logprobs: int | None = None
+    """The same for the prompt's own tokens (`echo` with `logprobs`)."""
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One sequence to generate. `n` choices are `n` requests that differ in `choice`."""
+
+    request_id: str
+    """Unique per sequence (`<http request id>-<choice>`)."""
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    adapter: AdapterRef | None = None
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Log-probability of one token under the raw (temperature 1, unpenalised) distribution."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """(token id, logprob) of the most likely alternatives, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """What one engine step produced for one sequence."""
+
+    request_id: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    """Set once, with the first token, when asked for; the first prompt token has None."""
+    finish_reason: FinishReason | None = None
+    error: Exception | None = None
+    """Set exactly when `finish_reason` is ERROR."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.finish_reason is not None
+
+
+RowMap = Literal["all", "wanted"]
+"""Which rows of the step a site sees, in which order: all rows, or the rows whose logits are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorLocation:
+    """Where a base tensor's bytes lie, so that a child process can map them without torch."""
+
+    file: str
+    dtype: str
+    """safetensors dtype name: F32, BF16, F16."""
+    shape: tuple[int, ...]
+    offset: int
+    """Absolute byte offset in `file`."""
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDescription:
+    """A module of the base that adapters may touch."""
+
+    path: str
+    """Dotted module path in the base model, e.g. `model.layers.0.self_attn.q_proj`."""
+    in_features: int
+    out_features: int
+    rows: RowMap
+    weight: TensorLocation | None
+    """`[out, in]`; None when the weight's bytes cannot be found in the base's files."""
+    bias: TensorLocation | None
+    has_bias: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BaseDescription:
+    """What the control plane and the compiler need to know of the base model."""
+
+    name: str
+    """Served model name."""
+    folder: str
+    """Where config, tokenizer files and weights lie; never shown to a client."""
+    fingerprint: str
+    """sha256 (hex) over config, tensor headers and samples of every tensor's bytes."""
+    architecture: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    """Run dtype, which is also the dtype of the adapters' A and B."""
+    vocab_size: int
+    max_model_len: int
+    num_layers: int
+    output_module: str | None
+    """Path of the output projection (`lm_head`), which peft's `all-linear` leaves out."""
+    sites: tuple[SiteDescription, ...]
+    modules: tuple[tuple[str, str], ...]
+    """(path, class name) of every module of the base, sites included: what `target_modules` may match."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierStats:
+    """Counters of one cache tier since the start."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    loads: int = 0
+    load_seconds: float = 0.0
+    num_bytes: int = 0
+    budget_bytes: int = 0
+    num_adapters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot the metrics endpoint reads; taken without stopping the engine."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_cold: int = 0
+    """Requests outside the batch whose adapter is still being loaded."""
+    kv_blocks_used: int = 0
+    kv_blocks_total: int = 0
+    block_size: int = 0
+    num_steps: int = 0
+    num_preemptions: int = 0
+    num_prefill_chunks: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    tiers: dict[str, TierStats] = field(default_factory=dict)
+    """By tier name: `device`, `host`, `disk`."""
+    resident: dict[str, str] = field(default_factory=dict)
+    """Highest tier in memory (`device` or `host`) of each resident digest."""

@@ -1,0 +1,114 @@
+"""Every error the service raises on purpose. Knows no HTTP: `api/exceptions.py` maps it to status codes.
+
+RepertoireError
+├── InvalidRequest            a field of the request is wrong; carries `param`
+│   └── PromptTooLong         prompt plus max_tokens exceeds the context
+├── ModelNotFound             neither the base nor an adapter that may be used
+├── AdapterNotFound           a management call names an adapter that does not exist
+├── NameConflict              the name is taken by something that cannot be replaced
+├── AdapterRefused            the upload cannot be served exactly; carries the list of reasons
+├── UploadTooLarge            more bytes, files or unpacked bytes than allowed
+├── UnsupportedUpload         not a form that can be read at all (content type, missing parts)
+├── Unauthorized              no key, or a wrong one
+├── Overloaded                no room in a queue; carries `retry_after` seconds
+├── Draining                  shutting down; carries `retry_after` seconds
+├── StoreFull                 the store's budget would be exceeded
+├── ColdLoadTimeout           the adapter could not be loaded before the deadline
+├── AdapterLoadFailed         the adapter's stored bytes cannot be brought into memory
+├── ConfigurationError        the service cannot start with these settings
+└── EngineFailed              the engine thread died; nothing can be served
+"""
+
+from dataclasses import dataclass
+
+
+class RepertoireError(Exception):
+    """Base of the tree. `str(error)` is a sentence a client may see: no path, no stack."""
+
+
+class InvalidRequest(RepertoireError):
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class PromptTooLong(InvalidRequest):
+    pass
+
+
+class ModelNotFound(RepertoireError):
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model {model!r} does not exist.")
+        self.model = model
+
+
+class AdapterNotFound(RepertoireError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The adapter {name!r} does not exist.")
+        self.name = name
+
+
+class NameConflict(RepertoireError):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason why an upload cannot be served exactly."""
+
+    code: str
+    """Machine-readable: `unsupported_field`, `unknown_tensor`, `missing_tensor`, `wrong_shape`, …"""
+    subject: str
+    """The config field, tensor or file the reason is about."""
+    message: str
+    """A sentence that says what to do."""
+
+
+class AdapterRefused(RepertoireError):
+    def __init__(self, refusals: tuple[Refusal, ...]) -> None:
+        super().__init__("; ".join(refusal.message for refusal in refusals))
+        self.refusals = refusals
+
+
+class UploadTooLarge(RepertoireError):
+    pass
+
+
+class UnsupportedUpload(RepertoireError):
+    pass
+
+
+class Unauthorized(RepertoireError):
+    pass
+
+
+class Overloaded(RepertoireError):
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Draining(RepertoireError):
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StoreFull(RepertoireError):
+    pass
+
+
+class ColdLoadTimeout(RepertoireError):
+    pass
+
+
+class AdapterLoadFailed(RepertoireError):
+    pass
+
+
+class ConfigurationError(RepertoireError):
+    pass
+
+
+class EngineFailed(RepertoireError):
+    pass
