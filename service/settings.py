@@ -1,0 +1,279 @@
+"""Every setting of the service: an environment variable, a flag and a default, resolved once.
+
+Precedence: flag, then `REPERTOIRE_…`, then the default. Knows no HTTP.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Self, get_args, get_origin
+
+from pydantic import (
+    AliasChoices,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import ConfigurationError
+
+ENV_PREFIX = "REPERTOIRE_"
+
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+_SERVICE_LINK = re.compile(ENV_PREFIX + "(PORT|SERVICE)_")
+"""Kubernetes sets these in every pod beside a service that is called `repertoire`."""
+
+_GIB = 1 << 30
+
+
+def _bytes(default: int | None, description: str) -> Any:
+    text = f"{description} Bytes, e.g. 512MB or 4GiB."
+    return Field(None if default is None else ByteSize(default), gt=0, description=text)
+
+
+class Settings(BaseSettings):
+    """Frozen: whoever needs another value builds another `Settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        env_ignore_empty=True,
+        validate_default=True,
+    )
+
+    base_model: str = Field(
+        min_length=1, description="Frozen base model: path of a folder, or hub id."
+    )
+    revision: str | None = Field(
+        None, description="Revision of a hub id: branch, tag or commit name."
+    )
+    served_model_name: str | None = Field(
+        None,
+        min_length=1,
+        description="Name under which clients ask for the base; by default the last path part.",
+    )
+    adapters_store: Path = Field(
+        Path("adapters_store"), description="Folder that keeps the adapters (path)."
+    )
+    cache_dir: Path = Field(
+        Path("~/.cache/repertoire"),
+        description="Folder of rebuildable files: compiled adapters, kernels (path).",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on (name or IP).")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices(ENV_PREFIX + "PORT", "PORT"),
+        description="TCP port to listen on (number); 0 = any free one.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the model runs (name); auto = a GPU if there is one."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the run (name); auto = what the machine is fast in."
+    )
+    threads: int | None = Field(
+        None, gt=0, description="Compute threads (count); by default one per physical core."
+    )
+    max_model_len: int | None = Field(
+        None, gt=0, description="Context length (tokens); by default the model's own."
+    )
+    max_num_seqs: int = Field(256, gt=0, description="Sequences in one step (count).")
+    max_num_batched_tokens: int = Field(2048, gt=0, description="Rows in one step (tokens).")
+    max_lora_rank: int = Field(
+        256, gt=0, description="Largest adapter rank that is accepted (number)."
+    )
+    block_size: int = Field(16, gt=0, description="Size of one KV block (tokens).")
+    kv_bytes: ByteSize | None = _bytes(None, "KV store; by default from free memory.")
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="Share of GPU memory that the service may use (fraction)."
+    )
+    device_adapter_bytes: ByteSize | None = _bytes(
+        None, "Adapters on the device; by default from free memory."
+    )
+    host_adapter_bytes: ByteSize = _bytes(2 * _GIB, "Adapters in host memory.")
+    disk_adapter_bytes: ByteSize = _bytes(20 * _GIB, "Compiled adapters in the cache folder.")
+    store_bytes: ByteSize = _bytes(100 * _GIB, "Uploaded adapters in the store.")
+    max_upload_bytes: ByteSize = _bytes(2 * _GIB, "One upload, packed and unpacked.")
+    max_body_bytes: ByteSize = _bytes(16 << 20, "Body of any other request.")
+    compile_timeout_s: float = Field(
+        120.0, gt=0, description="Limit for checking and compiling one upload (seconds)."
+    )
+    compile_memory_bytes: ByteSize = _bytes(
+        4 * _GIB, "Memory of the process that checks an upload, beside the mapped base."
+    )
+    cold_load_timeout_s: float = Field(
+        60.0, gt=0, description="Limit for bringing an adapter into memory (seconds)."
+    )
+    max_waiting: int = Field(
+        1024, gt=0, description="Sequences that may wait for the engine (count)."
+    )
+    drain_timeout_s: float = Field(
+        60.0, ge=0, description="How long running requests may finish after SIGTERM (seconds)."
+    )
+    api_key: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Key that clients must send (text); repeatable, in the variable with commas.",
+    )
+    api_key_file: Path | None = Field(
+        None, description="File with one key per line; blank lines and # lines are skipped (path)."
+    )
+    allow_unauthenticated: bool = Field(
+        False, description="Listen beyond this machine without any key (switch)."
+    )
+    strict_base: bool = Field(
+        False, description="Refuse adapters that name another base or revision (switch)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe messages that are logged (name)."
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Shape of a log line (name)."
+    )
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _ignore_service_link(cls, value: object) -> object:
+        """Kubernetes sets REPERTOIRE_PORT=tcp://… in every pod beside a service `repertoire`."""
+        is_link = isinstance(value, str) and value.startswith("tcp://")
+        return cls.model_fields["port"].default if is_link else value
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(key.strip() for key in value.split(",") if key.strip())
+        return value
+
+    @field_validator("adapters_store", "cache_dir", "api_key_file")
+    @classmethod
+    def _expand_home(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser()
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Self:
+        has_key = bool(self.api_key or self.api_key_file)
+        if not (has_key or self.allow_unauthenticated or self.is_loopback):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines: "
+                "set --api-key, or --allow-unauthenticated to serve anyone"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        return _LOOPBACK.fullmatch(self.host) is not None
+
+    @property
+    def model_name(self) -> str:
+        """Name under which the base is served; never a path of this machine."""
+        return self.served_model_name or Path(self.base_model).resolve().name
+
+    def api_keys(self) -> tuple[str, ...]:
+        """All accepted keys, those of the file included.
+
+        Raises `ConfigurationError` when the file cannot be read or holds no key.
+        """
+        return tuple(key.get_secret_value() for key in self.api_key) + self._keys_of_file()
+
+    def _keys_of_file(self) -> tuple[str, ...]:
+        if self.api_key_file is None:
+            return ()
+        try:
+            lines = self.api_key_file.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"--api-key-file: {self.api_key_file} cannot be read"
+            ) from error
+        keys = tuple(line.strip() for line in lines if line.strip() and line.strip()[0] != "#")
+        if not keys:
+            raise ConfigurationError(f"--api-key-file: {self.api_key_file} holds no key")
+        return keys
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(message)
+
+
+def parse_command_line(arguments: Sequence[str]) -> Settings:
+    """The settings of `serve [--flag value …]`, completed from the environment.
+
+    Raises `ConfigurationError` with one sentence; `--help` prints and exits.
+    """
+    parser = _Parser(prog="python -m service", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve")
+    serve = commands.add_parser(
+        "serve",
+        help="start the server",
+        allow_abbrev=False,
+        description="Every flag is also an environment variable: --max-num-seqs is "
+        f"{ENV_PREFIX}MAX_NUM_SEQS. Flags win.",
+    )
+    for name, info in Settings.model_fields.items():
+        _add_flag(serve, name, info)
+    given = vars(parser.parse_args(arguments))
+    del given["command"]
+    return resolve_settings(given)
+
+
+def resolve_settings(given: Mapping[str, Any]) -> Settings:
+    """`given` values first, then the environment, then the defaults."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise ConfigurationError(_sentence(error)) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none, so that a typing error does not pass."""
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(
+        name
+        for name in environment
+        if name.startswith(ENV_PREFIX) and name not in known and not _SERVICE_LINK.match(name)
+    )
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, info: FieldInfo) -> None:
+    flag = "--" + name.replace("_", "-")
+    text = f"{info.description} {_default_of(info)}".replace("%", "%%")
+    if info.annotation is bool:
+        action: Any = argparse.BooleanOptionalAction
+        parser.add_argument(flag, action=action, default=argparse.SUPPRESS, help=text)
+    elif name == "api_key":
+        parser.add_argument(
+            flag, action="append", default=argparse.SUPPRESS, metavar="TEXT", help=text
+        )
+    else:
+        choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+        metavar = "{" + ",".join(choices) + "}" if choices else "VALUE"
+        parser.add_argument(flag, default=argparse.SUPPRESS, metavar=metavar, help=text)
+
+
+def _default_of(info: FieldInfo) -> str:
+    if info.is_required():
+        return "[required]"
+    if info.default in (None, ()):
+        return "[default: not set]"
+    is_size = isinstance(info.default, ByteSize)
+    return f"[default: {info.default.human_readable() if is_size else info.default}]"
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong, without the value: it may be a key."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    name = str(first["loc"][0]).lower().removeprefix(ENV_PREFIX.lower())
+    return f"--{name.replace('_', '-')}: {message[0].lower()}{message[1:]}"
