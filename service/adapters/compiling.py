@@ -1,0 +1,27 @@
+"""The compiler as the control plane sees it: an upload goes in, a checked version comes out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from service.adapters.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOutcome:
+    manifest: Manifest
+    folder: Path
+    """Where the used files lie: the source itself, or where an archive was unpacked."""
+    files: tuple[str, ...]
+    """Names in `folder` that the version consists of."""
+    compiled: Path
+    warnings: tuple[str, ...]
+    unused_files: tuple[str, ...]
+
+
+class Compiler(Protocol):
+    def compile(self, source: Path, work: Path) -> CompileOutcome:
+        """Check and compile a PEFT folder or an archive of one; blocking, thread-safe.
+
+        Writes only under the existing folder `work`. Raises `AdapterRefused` or `UploadTooLarge`.
+        """

@@ -1,0 +1,46 @@
+"""The grammar of adapter names and of what may follow the `@`."""
+
+import re
+from dataclasses import dataclass
+
+MAX_NAME_LENGTH = 128
+MIN_DIGEST_PREFIX = 8
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_DIGEST = re.compile(r"sha256:([0-9a-f]{8,64})")
+_ALIAS = re.compile(r"[a-z][a-z0-9._-]*")
+
+NAME_RULE = (
+    "1 to 128 characters: letters, digits, '.', '_' and '-', beginning with a letter or a digit"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What a request's `model` asks for; at most one of the three is set, none means current."""
+
+    name: str
+    number: int | None = None
+    digest_prefix: str | None = None
+    alias: str | None = None
+
+
+def is_valid_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+def parse_selector(text: str) -> Selector | None:
+    """None when `text` can be no adapter at all."""
+    name, at, suffix = text.partition("@")
+    if not is_valid_name(name):
+        return None
+    if not at:
+        return Selector(name)
+    if _NUMBER.fullmatch(suffix):
+        return Selector(name, number=int(suffix))
+    if match := _DIGEST.fullmatch(suffix):
+        return Selector(name, digest_prefix=match[1])
+    if _ALIAS.fullmatch(suffix):
+        return Selector(name, alias=suffix)
+    return None

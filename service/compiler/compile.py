@@ -1,0 +1,131 @@
+"""One upload, from files to a compiled form: everything is checked before anything is written."""
+
+from pathlib import Path
+from typing import Any
+
+from service.adapters.compiled import write_compiled
+from service.adapters.files import CONFIG, PICKLED_WEIGHTS, VERSION_FILES, WEIGHTS
+from service.adapters.limits import AdapterLimits
+from service.adapters.manifest import Manifest
+from service.adapters.safetensors_header import MalformedFile, read_tensor_infos, strict_json
+from service.compiler.arrays import MappedFile
+from service.compiler.base_identity import base_disagreements
+from service.compiler.digest import content_digest
+from service.compiler.job import Job, Result
+from service.compiler.kinds.kind import KINDS
+from service.compiler.refusals import Refusals
+from service.compiler.terms import Plan
+from service.compiler.tokenizer_files import check_tokenizer_files
+from service.compiler.unpack import unpack
+from service.compiler.upload import Upload
+from service.errors import AdapterRefused, Refusal
+
+
+def run_job(job: Job) -> Result:
+    """Raises `AdapterRefused` or `UploadTooLarge`."""
+    source, work = Path(job.source), Path(job.work)
+    folder, names = _open_source(source, work, job.limits)
+    refusals = Refusals(job.limits.max_refusals)
+    check_tokenizer_files(folder, names, Path(job.base.folder), job.limits, refusals)
+    config = _read_config(folder, names, job.limits, refusals)
+    warnings = _check_base(config, job, refusals)
+    upload = _read_upload(config, folder, names, refusals)
+    plan = _plan(upload, job, refusals)
+    digest = content_digest(plan)
+    compiled = work / "compiled"
+    header = plan.header(digest, job.base.fingerprint, job.base.dtype)
+    with compiled.open("xb") as file:
+        write_compiled(file, header, plan.chunks())
+    return Result(
+        manifest=_manifest(plan, digest, folder),
+        folder=str(folder),
+        files=VERSION_FILES,
+        compiled=str(compiled),
+        warnings=(*warnings, *plan.warnings),
+        unused_files=tuple(sorted(name for name in names if name not in VERSION_FILES)),
+    )
+
+
+def _open_source(source: Path, work: Path, limits: AdapterLimits) -> tuple[Path, tuple[str, ...]]:
+    if source.is_dir():
+        return source, tuple(sorted(path.name for path in source.iterdir() if path.is_file()))
+    folder = work / "unpacked"
+    folder.mkdir()
+    return folder, unpack(source, folder, limits)
+
+
+def _read_config(
+    folder: Path, names: tuple[str, ...], limits: AdapterLimits, refusals: Refusals
+) -> dict[str, Any]:
+    if CONFIG not in names:
+        refusals.add("missing_file", CONFIG, f"{CONFIG} is missing.")
+    elif (folder / CONFIG).stat().st_size > limits.max_config_bytes:
+        refusals.add("invalid_file", CONFIG, f"{CONFIG} exceeds {limits.max_config_bytes} bytes.")
+    else:
+        try:
+            config = strict_json((folder / CONFIG).read_bytes())
+            if isinstance(config, dict):
+                return config
+            refusals.add("invalid_file", CONFIG, f"{CONFIG} is not a JSON object.")
+        except MalformedFile as error:
+            refusals.add("invalid_file", CONFIG, f"{CONFIG}: {error}")
+    _check_weights_exist(names, refusals)
+    refusals.raise_if_any()
+    return {}
+
+
+def _check_base(config: dict[str, Any], job: Job, refusals: Refusals) -> tuple[str, ...]:
+    disagreements = base_disagreements(config, job.base)
+    if not job.is_base_strict:
+        return tuple(sentence for _, sentence in disagreements)
+    for field, sentence in disagreements:
+        refusals.add("wrong_base", field, sentence)
+    return ()
+
+
+def _check_weights_exist(names: tuple[str, ...], refusals: Refusals) -> None:
+    pickled = sorted(PICKLED_WEIGHTS & set(names))
+    if WEIGHTS in names:
+        return
+    if pickled:
+        message = (
+            f"{pickled[0]} is a pickle, which is never opened. Convert it: load it with peft and"
+            " call save_pretrained(folder, safe_serialization=True)."
+        )
+        refusals.add("pickle", pickled[0], message)
+    else:
+        refusals.add("missing_file", WEIGHTS, f"{WEIGHTS} is missing.")
+
+
+def _read_upload(
+    config: dict[str, Any], folder: Path, names: tuple[str, ...], refusals: Refusals
+) -> Upload:
+    kind = config.get("peft_type")
+    if not isinstance(kind, str) or kind not in KINDS:
+        supported = ", ".join(sorted(KINDS))
+        message = f"peft_type {str(kind)[:100]!r} is not supported; supported: {supported}."
+        refusals.add("unsupported_kind", "peft_type", message)
+    _check_weights_exist(names, refusals)
+    refusals.raise_if_any()
+    try:
+        infos = read_tensor_infos(folder / WEIGHTS)
+    except MalformedFile as error:
+        raise AdapterRefused((Refusal("invalid_file", WEIGHTS, f"{WEIGHTS}: {error}"),)) from error
+    return Upload(config, infos, MappedFile(folder / WEIGHTS))
+
+
+def _plan(upload: Upload, job: Job, refusals: Refusals) -> Plan:
+    planner = KINDS[upload.config["peft_type"]]
+    return planner(upload, job.base, job.limits, refusals)
+
+
+def _manifest(plan: Plan, digest: str, folder: Path) -> Manifest:
+    return Manifest(
+        digest=digest,
+        kind=plan.kind,
+        rank=plan.rank,
+        targets=plan.targets,
+        num_bytes=sum((folder / name).stat().st_size for name in VERSION_FILES),
+        low_rank_sizes=plan.sizes(is_low_rank=True),
+        vector_sizes=plan.sizes(is_low_rank=False),
+    )

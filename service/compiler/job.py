@@ -1,0 +1,94 @@
+"""What parent and child say to each other: one job as JSON in, one result as JSON out."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from service.adapters.limits import AdapterLimits
+from service.adapters.manifest import Manifest
+from service.core import BaseDescription, SiteDescription, TensorLocation
+from service.errors import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    source: str
+    """A PEFT folder, or an archive of one."""
+    work: str
+    """The only folder the child may write to."""
+    base: BaseDescription
+    limits: AdapterLimits
+    is_base_strict: bool
+    """A base or revision that disagrees is a refusal instead of a warning."""
+
+    def encode(self, encoded_base: str) -> bytes:
+        """`encoded_base` is `encode_base(self.base)`, made once because it can be megabytes."""
+        rest = {
+            "source": self.source,
+            "work": self.work,
+            "limits": asdict(self.limits),
+            "is_base_strict": self.is_base_strict,
+        }
+        return f'{{"base":{encoded_base},"rest":{json.dumps(rest)}}}'.encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Job":
+        raw = json.loads(data)
+        rest = raw["rest"]
+        limits = AdapterLimits(**rest.pop("limits"))
+        return cls(base=_decode_base(raw["base"]), limits=limits, **rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Exactly one of `manifest`, `refusals`, `too_large` and `crash` is set."""
+
+    manifest: Manifest | None = None
+    folder: str = ""
+    files: tuple[str, ...] = ()
+    compiled: str = ""
+    warnings: tuple[str, ...] = ()
+    unused_files: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    too_large: str = ""
+    crash: str = ""
+    """For the log only: may name paths."""
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Result":
+        raw = json.loads(data)
+        manifest = raw["manifest"]
+        return cls(
+            manifest=Manifest.from_json(manifest) if manifest else None,
+            folder=str(raw["folder"]),
+            files=tuple(map(str, raw["files"])),
+            compiled=str(raw["compiled"]),
+            warnings=tuple(map(str, raw["warnings"])),
+            unused_files=tuple(map(str, raw["unused_files"])),
+            refusals=tuple(Refusal(**reason) for reason in raw["refusals"]),
+            too_large=str(raw["too_large"]),
+            crash=str(raw["crash"]),
+        )
+
+
+def encode_base(base: BaseDescription) -> str:
+    return json.dumps(asdict(base), separators=(",", ":"))
+
+
+def _decode_base(raw: dict[str, Any]) -> BaseDescription:
+    sites = tuple(
+        SiteDescription(
+            **{**site, "weight": _location(site["weight"]), "bias": _location(site["bias"])}
+        )
+        for site in raw["sites"]
+    )
+    modules = tuple((path, kind) for path, kind in raw["modules"])
+    return BaseDescription(**{**raw, "sites": sites, "modules": modules})
+
+
+def _location(raw: Mapping[str, Any] | None) -> TensorLocation | None:
+    return TensorLocation(**{**raw, "shape": tuple(raw["shape"])}) if raw else None
