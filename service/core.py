@@ -98,7 +98,7 @@ class TokenEvent:
 
 
 RowMap = Literal["all", "wanted"]
-"""Which rows of the step a site sees, in which order: all rows, or the rows whose logits are wanted."""
+"""Which rows of the step a site sees: all of them, or those whose logits are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class BaseDescription:
     """Path of the output projection (`lm_head`), which peft's `all-linear` leaves out."""
     sites: tuple[SiteDescription, ...]
     modules: tuple[tuple[str, str], ...]
-    """(path, class name) of every module of the base, sites included: what `target_modules` may match."""
+    """(path, class name) of every module of the base: what `target_modules` may match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +186,93 @@ class EngineStats:
     """By tier name: `device`, `host`, `disk`."""
     resident: dict[str, str] = field(default_factory=dict)
     """Highest tier in memory (`device` or `host`) of each resident digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The consecutive rows of one sequence in a step."""
+
+    request_id: str
+    first_row: int
+    num_rows: int
+    context_len: int
+    """Positions of the sequence that are in the KV store already: the first row's position."""
+    block_table: list[int]
+    """KV blocks that hold positions `0 .. context_len + num_rows - 1`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row whose logits give a sequence its next token."""
+
+    request_id: str
+    row: int
+    params: SamplingParams
+    seed: int
+    choice: int
+    position: int
+    """Tokens generated before this one: with seed and choice the counter of the random draw."""
+    prompt_ids: tuple[int, ...]
+    output_ids: list[int]
+    """Live list of the sequence: read during the step, never kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScore:
+    """A row whose logits tell how likely the next *prompt* token was."""
+
+    request_id: str
+    row: int
+    token_id: int
+    num_top: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLoad:
+    """A copy from host memory into a slot that has to happen before the step runs."""
+
+    digest: str
+    slot: int
+    offset: int
+    """Bytes from the start of the device arena."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResidencyPlan:
+    """What the pool has to do before the next step, in this order."""
+
+    evicted_slots: list[int]
+    evicted_hosts: list[str]
+    """Digests whose host copy is given up."""
+    loads: list[SlotLoad]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One forward over a flattened batch: decode rows first, sorted by slot, then prefill chunks."""
+
+    token_ids: list[int]
+    """[T]"""
+    positions: list[int]
+    """[T] position of the row in its own sequence"""
+    row_slot: list[int]
+    """[T] slot of the row's adapter or NO_SLOT"""
+    segments: list[Segment]
+    num_decode: int
+    """The first `num_decode` segments have one row each and are past their prompt."""
+    samples: list[Sample]
+    prompt_scores: list[PromptScore]
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    token_id: int
+    logprob: TokenLogprob | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """In the order of `Step.samples` and `Step.prompt_scores`."""
+
+    tokens: list[SampledToken]
+    prompt_logprobs: list[TokenLogprob]

@@ -1,4 +1,4 @@
-"""The engine as the handlers see it; a thread today, a process of its own if that is ever needed."""
+"""The engine as the handlers see it; whether it is a thread or a process is not theirs to know."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol

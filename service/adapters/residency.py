@@ -1,0 +1,215 @@
+"""What is where: decides which versions are in host memory and on the device, and who is evicted.
+
+Pure bookkeeping, called by the engine thread alone. The copies are `model/pool.py`'s, which carries
+out the plan that `take_plan` hands over before each step.
+"""
+
+import heapq
+
+from service.adapters.arena import Extent, PageArena
+from service.adapters.eviction import eviction_policy
+from service.adapters.tier import Tier
+from service.core import AdapterRef, ResidencyPlan, SlotLoad, TierStats
+
+
+class Residency:
+    """Invariants: an adapter pinned in a tier stays there; a slot belongs to one digest at a time.
+
+    A waiting sequence holds its adapter in host memory, a running one on the device. Whoever is
+    loaded is held until it has run, so a storm of cold adapters cannot evict its own work.
+    """
+
+    def __init__(
+        self,
+        device_bytes: int,
+        host_bytes: int,
+        policy: str = "lru",
+        page_bytes: int = 64 << 10,
+    ) -> None:
+        self.device = Tier(device_bytes, eviction_policy(policy))
+        self.host = Tier(host_bytes, eviction_policy(policy))
+        self._arena = PageArena(device_bytes, page_bytes)
+        self._slots: dict[str, tuple[int, Extent]] = {}
+        self._free_slots: list[int] = []
+        self._num_slots = 0
+        self._loading: set[str] = set()
+        self._doomed: set[str] = set()
+        self._plan = ResidencyPlan([], [], [])
+        self.revision = 0
+        """Grows with every change of `resident()`."""
+
+    def can_ever_hold(self, ref: AdapterRef) -> bool:
+        fits_host = ref.compiled_bytes <= self.host.budget_bytes
+        return fits_host and self._arena.fits_empty(ref.compiled_bytes)
+
+    def is_resident(self, digest: str) -> bool:
+        return digest in self._slots or self.is_in_host(digest)
+
+    def is_in_host(self, digest: str) -> bool:
+        return digest in self.host and digest not in self._loading
+
+    def count_lookup(self, digest: str) -> None:
+        """Count one request's hit or miss in each memory tier."""
+        if digest in self._slots:
+            self.device.hits += 1
+            self.device.touch(digest)
+            return
+        self.device.misses += 1
+        if self.is_in_host(digest):
+            self.host.hits += 1
+            self.host.touch(digest)
+        else:
+            self.host.misses += 1
+
+    def try_reserve_host(self, ref: AdapterRef) -> bool:
+        """Make room in host memory for a load that starts now; False when all of it is held."""
+        if not self._make_host_room(ref.compiled_bytes):
+            return False
+        self._loading.add(ref.digest)
+        self.host.insert(ref.digest, ref.compiled_bytes)
+        self.host.pin(ref.digest)
+        return True
+
+    def finish_load(self, digest: str, seconds: float, num_holders: int) -> None:
+        """The host copy is there; `num_holders` waiting sequences hold it, each until `unhold`."""
+        self._loading.discard(digest)
+        self.revision += 1
+        for _ in range(num_holders):
+            self.host.pin(digest)
+        self.host.loads += 1
+        self.host.load_seconds += seconds
+        self._unpin_host(digest)
+
+    def fail_load(self, digest: str) -> None:
+        self._loading.discard(digest)
+        self.host.unpin(digest)
+        self.host.remove(digest)
+        self._doomed.discard(digest)
+
+    def hold(self, digest: str) -> bool:
+        """Keep the host copy until `unhold`; False when there is none to keep."""
+        if not self.is_in_host(digest):
+            return False
+        self.host.pin(digest)
+        return True
+
+    def unhold(self, digest: str) -> None:
+        self._unpin_host(digest)
+
+    def try_activate(self, ref: AdapterRef) -> int | None:
+        """Pin the adapter on the device and return its slot; None when there is no room now.
+
+        The caller has checked `is_resident`.
+        """
+        if ref.digest not in self._slots and not self._place(ref):
+            return None
+        self.device.pin(ref.digest)
+        self.device.touch(ref.digest)
+        return self._slots[ref.digest][0]
+
+    def deactivate(self, digest: str) -> None:
+        self.device.unpin(digest)
+        self._drop_if_doomed(digest)
+
+    def forget(self, digest: str) -> None:
+        """Drop a version from memory, at once or when its last use ends."""
+        if self.is_resident(digest) or digest in self._loading:
+            self._doomed.add(digest)
+            self._drop_if_doomed(digest)
+
+    def revive(self, digest: str) -> None:
+        """A request names the version again before its last use ended: keep it."""
+        self._doomed.discard(digest)
+
+    def take_plan(self) -> ResidencyPlan:
+        plan, self._plan = self._plan, ResidencyPlan([], [], [])
+        return plan
+
+    def stats(self) -> dict[str, TierStats]:
+        return {"device": self.device.stats(), "host": self.host.stats()}
+
+    def resident(self) -> dict[str, str]:
+        tiers = {digest: "host" for digest in self.host if digest not in self._loading}
+        return tiers | dict.fromkeys(self._slots, "device")
+
+    def _make_host_room(self, num_bytes: int) -> bool:
+        victims = []
+        room = self.host.budget_bytes - self.host.num_bytes
+        for digest in self.host.victims():
+            if room >= num_bytes:
+                break
+            victims.append(digest)
+            room += self.host.size_of(digest)
+        if room < num_bytes:
+            return False
+        for digest in victims:
+            self._evict_host(digest)
+        return True
+
+    def _place(self, ref: AdapterRef) -> bool:
+        victims = self._device_victims(ref.compiled_bytes)
+        if victims is None:
+            return False
+        for digest in victims:
+            self._evict_device(digest)
+        extent = self._arena.allocate(ref.compiled_bytes)
+        assert extent is not None, "the trial run found room"
+        slot = self._take_slot()
+        self._slots[ref.digest] = (slot, extent)
+        self.device.insert(ref.digest, extent.num_bytes)
+        self.device.loads += 1
+        self._plan.loads.append(SlotLoad(ref.digest, slot, extent.offset))
+        self.revision += 1
+        return True
+
+    def _device_victims(self, num_bytes: int) -> list[str] | None:
+        """Whom to evict so that a run of `num_bytes` is free; None when even all would not do."""
+        trial = self._arena.copy()
+        victims: list[str] = []
+        candidates = self.device.victims()
+        while not trial.can_allocate(num_bytes):
+            digest = next(candidates, None)
+            if digest is None:
+                return None
+            victims.append(digest)
+            trial.free(self._slots[digest][1])
+        return victims
+
+    def _take_slot(self) -> int:
+        if self._free_slots:
+            return heapq.heappop(self._free_slots)
+        self._num_slots += 1
+        return self._num_slots - 1
+
+    def _evict_device(self, digest: str) -> None:
+        slot, extent = self._slots.pop(digest)
+        self._arena.free(extent)
+        heapq.heappush(self._free_slots, slot)
+        self.device.remove(digest)
+        self.device.evictions += 1
+        self.revision += 1
+        planned = [load for load in self._plan.loads if load.slot != slot]
+        if len(planned) == len(self._plan.loads):
+            self._plan.evicted_slots.append(slot)
+        self._plan.loads[:] = planned
+
+    def _evict_host(self, digest: str) -> None:
+        self.host.remove(digest)
+        self.host.evictions += 1
+        self.revision += 1
+        self._plan.evicted_hosts.append(digest)
+
+    def _unpin_host(self, digest: str) -> None:
+        self.host.unpin(digest)
+        self._drop_if_doomed(digest)
+
+    def _drop_if_doomed(self, digest: str) -> None:
+        if digest not in self._doomed or digest in self._loading:
+            return
+        if self.device.is_pinned(digest) or self.host.is_pinned(digest):
+            return
+        self._doomed.discard(digest)
+        if digest in self._slots:
+            self._evict_device(digest)
+        if digest in self.host:
+            self._evict_host(digest)

@@ -1,0 +1,187 @@
+"""The loop's body: schedule, place adapters, run, account. Single-threaded; knows no asyncio."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import monotonic
+
+from service.adapters.residency import Residency
+from service.core import (
+    AdapterRef,
+    EngineStats,
+    FinishReason,
+    GenerationRequest,
+    TierStats,
+    TokenEvent,
+)
+from service.engine.block_manager import BlockManager
+from service.engine.cold import ColdQueue
+from service.engine.loader import AdapterLoader, LoadCallback
+from service.engine.model_runner import ModelRunner
+from service.engine.scheduler import Scheduler
+from service.engine.sequence import Sequence, SequenceStatus
+from service.errors import AdapterLoadFailed, ColdLoadTimeout, RepertoireError
+from service.model.host_adapter import HostAdapter
+from service.model.pool import AdapterPool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """What bootstrap puts together; the engine owns all of it from then on."""
+
+    scheduler: Scheduler
+    blocks: BlockManager
+    residency: Residency
+    pool: AdapterPool
+    runner: ModelRunner
+    loader: AdapterLoader
+    eos_token_ids: frozenset[int]
+    cold_load_timeout_s: float = 60.0
+    disk_stats: Callable[[], TierStats] = TierStats
+
+
+class Engine:
+    def __init__(self, parts: EngineParts, on_loaded: LoadCallback) -> None:
+        """`on_loaded` is called on a loader thread and must lead to `finish_load` on this one."""
+        self._parts = parts
+        self._scheduler = parts.scheduler
+        self._residency = parts.residency
+        self._pool = parts.pool
+        self._runner = parts.runner
+        self._cold = ColdQueue()
+        self._on_loaded = on_loaded
+        self._revision = 0
+        self._num_prompt_tokens = 0
+        self._sequences: dict[str, Sequence] = {}
+        self._stats = EngineStats(
+            kv_blocks_total=parts.blocks.num_blocks, block_size=parts.blocks.block_size
+        )
+
+    @property
+    def stats(self) -> EngineStats:
+        """Replaced as a whole after each step, so any thread may read it."""
+        return self._stats
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    @property
+    def next_deadline(self) -> float | None:
+        return self._cold.next_deadline()
+
+    def step(self) -> list[TokenEvent]:
+        """One forward pass; the events of the sequences that took part."""
+        step = self._scheduler.schedule()
+        self._pool.apply(self._residency.take_plan())
+        events: list[TokenEvent] = []
+        if step is not None:
+            events = self._scheduler.postprocess(step, self._runner.run(step))
+        for event in events:
+            if event.is_terminal:
+                del self._sequences[event.request_id]
+        for sequence in self._scheduler.take_cooled():
+            self._cold.add(sequence)
+        self._start_loads()
+        self._take_stats(events, prefilled=step is not None)
+        return events
+
+    def add(self, request: GenerationRequest) -> list[TokenEvent]:
+        """Queue a sequence; the events say why when it can never run."""
+        seed = request.params.seed
+        sequence = Sequence(
+            request,
+            seed=secrets.randbits(63) if seed is None else seed,
+            eos_token_ids=self._parts.eos_token_ids,
+            deadline=monotonic() + self._parts.cold_load_timeout_s,
+        )
+        self._sequences[request.request_id] = sequence
+        self._num_prompt_tokens += len(request.prompt_ids)
+        if request.adapter is None:
+            self._scheduler.add(sequence)
+            return []
+        return self._add_adapted(sequence, request.adapter)
+
+    def abort(self, request_id: str) -> None:
+        """Forget a sequence; its blocks and its slot are free at once. Unknown ids are ignored."""
+        sequence = self._sequences.pop(request_id, None)
+        if sequence is None:
+            return
+        if sequence.status is SequenceStatus.COLD:
+            self._cold.remove(sequence)
+        else:
+            self._scheduler.remove(sequence)
+
+    def unload(self, digest: str) -> None:
+        self._residency.forget(digest)
+        self._pool.apply(self._residency.take_plan())
+
+    def finish_load(
+        self, digest: str, result: HostAdapter | RepertoireError, seconds: float
+    ) -> list[TokenEvent]:
+        """A loader thread is done. A failure ends the requests of this version and no others."""
+        waiting = self._cold.finish(digest)
+        if isinstance(result, RepertoireError):
+            self._residency.fail_load(digest)
+            return [self._fail(sequence, result) for sequence in waiting]
+        self._pool.insert_host(digest, result)
+        self._residency.finish_load(digest, seconds, num_holders=len(waiting))
+        for sequence in waiting:
+            sequence.holds_host = True
+            self._scheduler.add(sequence)
+        self._start_loads()
+        return []
+
+    def expire(self) -> list[TokenEvent]:
+        """End the sequences that waited too long for their adapter."""
+        expired = self._cold.expired(monotonic())
+        for sequence in expired:
+            self._cold.remove(sequence)
+        error = ColdLoadTimeout("The adapter could not be loaded in time; try again.")
+        return [self._fail(sequence, error) for sequence in expired]
+
+    def _add_adapted(self, sequence: Sequence, ref: AdapterRef) -> list[TokenEvent]:
+        if not self._residency.can_ever_hold(ref):
+            message = f"The adapter {ref.name}@{ref.version} is larger than the adapter memory."
+            return [self._fail(sequence, AdapterLoadFailed(message))]
+        self._residency.revive(ref.digest)
+        self._residency.count_lookup(ref.digest)
+        if self._residency.is_resident(ref.digest):
+            sequence.holds_host = self._residency.hold(ref.digest)
+            self._scheduler.add(sequence)
+        else:
+            self._cold.add(sequence)
+            self._start_loads()
+        return []
+
+    def _start_loads(self) -> None:
+        for ref in self._cold.not_loading():
+            if not self._residency.try_reserve_host(ref):
+                break
+            self._pool.apply(self._residency.take_plan())
+            self._cold.start(ref.digest)
+            self._parts.loader.start(ref, self._on_loaded)
+
+    def _fail(self, sequence: Sequence, error: RepertoireError) -> TokenEvent:
+        sequence.status = SequenceStatus.FINISHED
+        self._sequences.pop(sequence.request_id, None)
+        return TokenEvent(sequence.request_id, finish_reason=FinishReason.ERROR, error=error)
+
+    def _take_stats(self, events: list[TokenEvent], prefilled: bool) -> None:
+        generated = sum(len(event.token_ids) for event in events)
+        self._stats = replace(
+            self._stats,
+            num_running=len(self._scheduler.running),
+            num_waiting=len(self._scheduler.waiting),
+            num_cold=len(self._cold),
+            kv_blocks_used=self._parts.blocks.num_used,
+            num_steps=self._stats.num_steps + prefilled,
+            num_preemptions=self._scheduler.num_preemptions,
+            num_prefill_chunks=self._scheduler.num_prefill_chunks,
+            prompt_tokens=self._num_prompt_tokens,
+            generated_tokens=self._stats.generated_tokens + generated,
+            tiers=self._residency.stats() | {"disk": self._parts.disk_stats()},
+        )
+        if self._revision != self._residency.revision:
+            self._revision = self._residency.revision
+            self._stats = replace(self._stats, resident=self._residency.resident())

@@ -1,0 +1,42 @@
+"""Reads compiled adapters into host memory on threads of its own, so that no step ever waits."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import BinaryIO, Protocol
+
+from service.core import AdapterRef
+from service.errors import AdapterLoadFailed, RepertoireError
+from service.model.host_adapter import HostAdapter, read_host_adapter
+
+LoadCallback = Callable[[str, HostAdapter | RepertoireError, float], None]
+"""digest, adapter or the reason why not, seconds. Called on a loader thread."""
+
+
+class AdapterSource(Protocol):
+    def open(self, ref: AdapterRef) -> BinaryIO:
+        """The compiled form, positioned at its start. Blocking. Raises `AdapterLoadFailed`."""
+
+
+class AdapterLoader:
+    def __init__(self, source: AdapterSource, pin_memory: bool, num_threads: int = 2) -> None:
+        self._source = source
+        self._pin_memory = pin_memory
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="adapter-loader")
+
+    def start(self, ref: AdapterRef, done: LoadCallback) -> None:
+        self._threads.submit(self._load, ref, done)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, ref: AdapterRef, done: LoadCallback) -> None:
+        started = perf_counter()
+        try:
+            with self._source.open(ref) as file:
+                result: HostAdapter | RepertoireError = read_host_adapter(file, self._pin_memory)
+        except RepertoireError as error:
+            result = error
+        except Exception:
+            result = AdapterLoadFailed(f"The adapter {ref.name}@{ref.version} cannot be loaded.")
+        done(ref.digest, result, perf_counter() - started)

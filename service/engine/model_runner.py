@@ -1,0 +1,31 @@
+"""One step through the model: rows in, tokens out. Owns no policy."""
+
+import torch
+
+from service.core import Step, StepResult
+from service.model import sampler
+from service.model.lanes.lane import Lane
+
+
+class ModelRunner:
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def run(self, step: Step) -> StepResult:
+        wanted = sorted({one.row for one in step.samples} | {one.row for one in step.prompt_scores})
+        logits = self._lane.run(step, wanted)
+        place = {row: index for index, row in enumerate(wanted)}
+        return StepResult(
+            tokens=sampler.sample(
+                _rows(logits, [place[one.row] for one in step.samples]), step.samples
+            ),
+            prompt_logprobs=sampler.score(
+                _rows(logits, [place[one.row] for one in step.prompt_scores]), step.prompt_scores
+            ),
+        )
+
+
+def _rows(logits: torch.Tensor, places: list[int]) -> torch.Tensor:
+    if len(places) == logits.shape[0] and places == sorted(places):
+        return logits
+    return logits[torch.tensor(places, dtype=torch.long, device=logits.device)]

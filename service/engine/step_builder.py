@@ -1,0 +1,86 @@
+"""Collects the rows of a step; the one place that knows how a sequence becomes rows."""
+
+from service.core import PromptScore, Sample, Segment, Step
+from service.engine.sequence import Sequence
+
+
+class StepBuilder:
+    """Add all decode rows first, then the prefill chunks."""
+
+    def __init__(self) -> None:
+        self._token_ids: list[int] = []
+        self._positions: list[int] = []
+        self._row_slot: list[int] = []
+        self._segments: list[Segment] = []
+        self._num_decode = 0
+        self._samples: list[Sample] = []
+        self._prompt_scores: list[PromptScore] = []
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._token_ids)
+
+    def add_decode(self, sequence: Sequence) -> None:
+        self._add_rows(sequence, 1)
+        self._num_decode += 1
+
+    def add_prefill(self, sequence: Sequence, num_rows: int) -> None:
+        self._add_rows(sequence, num_rows)
+
+    def build(self) -> Step:
+        return Step(
+            token_ids=self._token_ids,
+            positions=self._positions,
+            row_slot=self._row_slot,
+            segments=self._segments,
+            num_decode=self._num_decode,
+            samples=self._samples,
+            prompt_scores=self._prompt_scores,
+        )
+
+    def _add_rows(self, sequence: Sequence, num_rows: int) -> None:
+        first_row, context_len = self.num_rows, sequence.num_computed
+        positions = range(context_len, context_len + num_rows)
+        self._token_ids.extend(map(sequence.token_at, positions))
+        self._positions.extend(positions)
+        self._row_slot.extend([sequence.slot] * num_rows)
+        self._segments.append(
+            Segment(sequence.request_id, first_row, num_rows, context_len, sequence.block_table)
+        )
+        self._score_prompt(sequence, first_row, positions)
+        is_complete = positions.stop == sequence.num_tokens
+        if is_complete and sequence.request.params.max_tokens > 0:
+            self._samples.append(_sample(sequence, first_row + num_rows - 1))
+
+    def _score_prompt(self, sequence: Sequence, first_row: int, positions: range) -> None:
+        num_top = sequence.request.params.prompt_logprobs
+        if num_top is None:
+            return
+        prompt_ids = sequence.request.prompt_ids
+        if not sequence.prompt_logprobs:
+            sequence.prompt_logprobs.append(None)
+        # A recomputed sequence has some of its scores already.
+        start = max(positions.start, len(sequence.prompt_logprobs) - 1)
+        for position in range(start, min(positions.stop, len(prompt_ids) - 1)):
+            self._prompt_scores.append(
+                PromptScore(
+                    request_id=sequence.request_id,
+                    row=first_row + position - positions.start,
+                    token_id=prompt_ids[position + 1],
+                    num_top=num_top,
+                )
+            )
+
+
+def _sample(sequence: Sequence, row: int) -> Sample:
+    request = sequence.request
+    return Sample(
+        request_id=request.request_id,
+        row=row,
+        params=request.params,
+        seed=sequence.seed,
+        choice=request.choice,
+        position=len(sequence.output_ids),
+        prompt_ids=request.prompt_ids,
+        output_ids=sequence.output_ids,
+    )

@@ -1,0 +1,188 @@
+"""Attention over the paged store in plain torch: one call for all decode rows, one per chunk.
+
+Registered in transformers' `AttentionInterface`, so the model's own code calls it with rotated
+queries and keys of the flattened batch, `[1, heads, T, dim]`.
+"""
+
+import itertools
+from typing import Any, Protocol
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from service.core import Segment
+from service.model.context import StepContext
+from service.model.kv_store import KVStore
+
+_names = (f"repertoire_{number}" for number in itertools.count())
+
+
+class Attention(Protocol):
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]: ...
+
+
+def register(attention: Attention) -> str:
+    """Make `attention` known to transformers; the name for `set_attn_implementation`.
+
+    No mask function is registered under the name, so transformers builds no mask at all.
+    """
+    name = next(_names)
+    AttentionInterface.register(name, attention)
+    return name
+
+
+def block_tables(segments: list[Segment], block_size: int, device: torch.device) -> torch.Tensor:
+    """`[B, n]` int64, padded with block 0, which the mask hides."""
+    counts = [-(-(one.context_len + one.num_rows) // block_size) for one in segments]
+    longest = max(counts)
+    tables = [
+        one.block_table[:count] + [0] * (longest - count)
+        for one, count in zip(segments, counts, strict=True)
+    ]
+    return torch.tensor(tables, device=device)
+
+
+def causal_mask(
+    segments: list[Segment], length: int, window: int | None, device: torch.device
+) -> torch.Tensor:
+    """`[B, 1, n, length]` bool, True = may be seen; all segments have n rows.
+
+    A sliding window of w sees the last w positions, the row's own included (as transformers does).
+    """
+    first = torch.tensor([one.context_len for one in segments], device=device)
+    rows = first[:, None] + torch.arange(segments[0].num_rows, device=device)
+    keys = torch.arange(length, device=device)
+    visible = keys <= rows[..., None]
+    if window is not None:
+        visible &= keys > rows[..., None] - window
+    return visible[:, None]
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """`query [B, n, H, D]`, `key, value [B, L, Hk, D]`, `mask [B, 1, n, L]` → `[B, n, H, Dv]`.
+
+    Query heads of a group are folded into the query length, so grouped heads cost no copies of K.
+    """
+    batch, rows, heads, dim = query.shape
+    kv_heads = key.shape[2]
+    group = heads // kv_heads
+    folded = query.view(batch, rows, kv_heads, group, dim).permute(0, 2, 3, 1, 4)
+    folded = folded.reshape(batch, kv_heads, group * rows, dim)
+    mask = mask.repeat(1, 1, group, 1)
+    key, value = key.transpose(1, 2), value.transpose(1, 2)
+    if softcap is None and sinks is None:
+        out = functional.scaled_dot_product_attention(
+            folded, key, value, attn_mask=mask, scale=scaling
+        )
+    else:
+        out = _attend_eager(folded, key, value, mask, scaling, softcap, sinks)
+    out = out.view(batch, kv_heads, group, rows, -1).permute(0, 3, 1, 2, 4)
+    return out.reshape(batch, rows, heads, -1)
+
+
+def _attend_eager(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """For what SDPA cannot do: logit soft-capping (Gemma 2) and attention sinks (gpt-oss)."""
+    scores = (query @ key.transpose(2, 3)).float() * scaling
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores.masked_fill(~mask, float("-inf"))
+    if sinks is not None:
+        batch, kv_heads, rows, _ = scores.shape
+        per_head = sinks.float().view(1, kv_heads, -1, 1)
+        repeats = rows // per_head.shape[2]
+        column = per_head.repeat_interleave(repeats, 2).expand(batch, -1, -1, -1)
+        scores = torch.cat([scores, column], dim=-1)
+        return (scores.softmax(-1)[..., :-1]).to(query.dtype) @ value
+    return scores.softmax(-1).to(query.dtype) @ value
+
+
+class PagedAttention:
+    """The attention of the ragged lane."""
+
+    def __init__(self, context: StepContext, store: KVStore) -> None:
+        self._context = context
+        self._store = store
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """`query [1, H, T, D]` → `[1, T, H, Dv]`. `attention_mask` is None: see `register`."""
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        index = self._context.write_index
+        assert index is not None, "the lane has begun the step"
+        rows = query[0].transpose(0, 1)
+        self._store.write(layer, index, key[0].transpose(0, 1), value[0].transpose(0, 1))
+        chunks = self._decode_chunk() + [[one] for one in self._prefill_segments()]
+        outputs = [self._attend_chunk(layer, chunk, rows, options) for chunk in chunks]
+        return torch.cat(outputs)[None], None
+
+    def _decode_chunk(self) -> list[list[Segment]]:
+        count = self._context.num_decode
+        return [self._context.segments[:count]] if count else []
+
+    def _prefill_segments(self) -> list[Segment]:
+        return self._context.segments[self._context.num_decode :]
+
+    def _attend_chunk(
+        self, layer: int, chunk: list[Segment], rows: torch.Tensor, options: dict[str, Any]
+    ) -> torch.Tensor:
+        """Attention of segments that have equally many, neighbouring rows → `[rows, H, Dv]`."""
+        first, per_segment = chunk[0].first_row, chunk[0].num_rows
+        query = rows[first : first + per_segment * len(chunk)]
+        query = query.reshape(len(chunk), per_segment, *rows.shape[1:])
+        tables, mask = self._tables_and_mask(chunk, options.get("sliding_window"), rows.device)
+        key, value = self._store.gather(layer, tables)
+        out = attend(
+            query,
+            key,
+            value,
+            mask,
+            scaling=options.get("scaling") or rows.shape[-1] ** -0.5,
+            softcap=options.get("softcap"),
+            sinks=options.get("s_aux"),
+        )
+        return out.flatten(0, 1)
+
+    def _tables_and_mask(
+        self, chunk: list[Segment], window: int | None, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Built once per step and window, not once per layer."""
+        cache, first = self._context.masks, chunk[0].first_row
+        if (first, -1) not in cache:
+            cache[first, -1] = block_tables(chunk, self._store.block_size, device)
+        tables = cache[first, -1]
+        if (first, window) not in cache:
+            length = tables.shape[1] * self._store.block_size
+            cache[first, window] = causal_mask(chunk, length, window, device)
+        return tables, cache[first, window]

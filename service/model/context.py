@@ -1,0 +1,58 @@
+"""The step as the model's own modules see it: set by the lane before the forward, read by sites
+and attention during it. One object per engine, owned by the engine thread, never a module global.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from service.core import NO_SLOT, Segment, Step
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRun:
+    """Neighbouring rows of one adapter: `x[start:stop]`."""
+
+    slot: int
+    start: int
+    stop: int
+
+
+def runs_of(row_slot: list[int]) -> list[SlotRun]:
+    """Run-length encode the rows that some adapter touches."""
+    runs: list[SlotRun] = []
+    start = 0
+    for row in range(1, len(row_slot) + 1):
+        if row == len(row_slot) or row_slot[row] != row_slot[start]:
+            if row_slot[start] != NO_SLOT:
+                runs.append(SlotRun(row_slot[start], start, row))
+            start = row
+    return runs
+
+
+@dataclass(slots=True)
+class StepContext:
+    """Everything but `segments` is derived from the step once, not once per layer."""
+
+    num_rows: int = 0
+    num_wanted: int = 0
+    runs: list[SlotRun] = field(default_factory=list)
+    """For sites that see all rows."""
+    wanted_runs: list[SlotRun] = field(default_factory=list)
+    """For sites that see only the rows whose logits are wanted."""
+    segments: list[Segment] = field(default_factory=list)
+    num_decode: int = 0
+    write_index: torch.Tensor | None = None
+    """[T] int64: token slot in the KV store of each row's own key and value"""
+    masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict)
+    """Attention masks of this step by (first segment, sliding window)."""
+
+    def begin(self, step: Step, wanted: list[int], write_index: torch.Tensor) -> None:
+        self.num_rows = len(step.token_ids)
+        self.num_wanted = len(wanted)
+        self.runs = runs_of(step.row_slot)
+        self.wanted_runs = runs_of([step.row_slot[row] for row in wanted])
+        self.segments = step.segments
+        self.num_decode = step.num_decode
+        self.write_index = write_index
+        self.masks.clear()

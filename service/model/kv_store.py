@@ -1,0 +1,62 @@
+"""Paged keys and values of all layers; whose block is whose, `engine/block_manager.py` says."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one attention layer stores per token; key and value widths may differ."""
+
+    num_heads: int
+    key_dim: int
+    value_dim: int
+
+    @property
+    def elements(self) -> int:
+        return self.num_heads * (self.key_dim + self.value_dim)
+
+
+def bytes_per_block(shapes: dict[int, LayerShape], block_size: int, dtype: torch.dtype) -> int:
+    return sum(shape.elements for shape in shapes.values()) * block_size * dtype.itemsize
+
+
+class KVStore:
+    """Per layer `keys [num_blocks * block_size, heads, dim]`, values alike."""
+
+    def __init__(
+        self,
+        shapes: dict[int, LayerShape],
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.block_size = block_size
+        self.num_blocks = num_blocks
+        rows = num_blocks * block_size
+        self._keys = {
+            layer: torch.zeros(rows, one.num_heads, one.key_dim, dtype=dtype, device=device)
+            for layer, one in shapes.items()
+        }
+        self._values = {
+            layer: torch.zeros(rows, one.num_heads, one.value_dim, dtype=dtype, device=device)
+            for layer, one in shapes.items()
+        }
+
+    def write(
+        self, layer: int, index: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        """Store `keys`, `values` `[T, heads, dim]` at the token slots `index [T]`."""
+        self._keys[layer].index_copy_(0, index, keys)
+        self._values[layer].index_copy_(0, index, values)
+
+    def gather(self, layer: int, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values `[B, n * block_size, heads, dim]` of the block tables `blocks [B, n]`."""
+        return self._gather(self._keys[layer], blocks), self._gather(self._values[layer], blocks)
+
+    def _gather(self, rows: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
+        paged = rows.view(self.num_blocks, self.block_size, *rows.shape[1:])
+        picked = paged.index_select(0, blocks.flatten())
+        return picked.view(blocks.shape[0], -1, *rows.shape[1:])

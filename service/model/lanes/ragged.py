@@ -1,0 +1,42 @@
+"""The ragged lane: all rows of a step as one sequence `[1, T]`; attention keeps them apart."""
+
+import torch
+from transformers import PreTrainedModel
+
+from service.core import Segment, Step
+from service.model.attention import PagedAttention, register
+from service.model.context import StepContext
+from service.model.kv_store import KVStore
+
+
+class RaggedLane:
+    name = "ragged"
+
+    def __init__(self, model: PreTrainedModel, store: KVStore, context: StepContext) -> None:
+        self._model = model
+        self._store = store
+        self._context = context
+        self._device = model.device
+        model.set_attn_implementation(register(PagedAttention(context, store)))
+
+    @torch.inference_mode()
+    def run(self, step: Step, wanted: list[int]) -> torch.Tensor:
+        index = write_index(step.segments, self._store.block_size)
+        self._context.begin(step, wanted, torch.tensor(index, device=self._device))
+        output = self._model(
+            input_ids=torch.tensor([step.token_ids], device=self._device),
+            position_ids=torch.tensor([step.positions], device=self._device),
+            logits_to_keep=torch.tensor(wanted, dtype=torch.long, device=self._device),
+            use_cache=False,
+        )
+        logits: torch.Tensor = output.logits[0]
+        return logits
+
+
+def write_index(segments: list[Segment], block_size: int) -> list[int]:
+    """The token slot in the KV store of each row, in row order."""
+    return [
+        segment.block_table[position // block_size] * block_size + position % block_size
+        for segment in segments
+        for position in range(segment.context_len, segment.context_len + segment.num_rows)
+    ]

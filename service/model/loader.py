@@ -1,0 +1,135 @@
+"""Brings the frozen base model and its tokenizer into memory."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from service.core import BaseDescription
+from service.errors import ConfigurationError
+from service.model.context import StepContext
+from service.model.describe import config_value, describe, read_base_files
+from service.model.kv_store import LayerShape
+from service.model.lanes.self_test import check_ragged
+from service.model.probe import probe
+from service.model.sites import Site
+from service.model.tokenizer import HFTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    base_model: str
+    """Folder or hub id."""
+    revision: str | None = None
+    served_model_name: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    max_model_len: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBase:
+    """A base model whose linear modules are sites; never written after this."""
+
+    model: PreTrainedModel
+    tokenizer: HFTokenizer
+    description: BaseDescription
+    context: StepContext
+    sites: tuple[Site, ...]
+    layers: dict[int, LayerShape]
+
+
+def load_base(options: LoadOptions) -> LoadedBase:
+    """Raises `ConfigurationError` with a sentence when the base cannot be served."""
+    folder = resolve_folder(options.base_model, options.revision)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    check_ragged(config)
+    device = resolve_device(options.device)
+    model = _load_model(folder, resolve_dtype(options.dtype, device), device)
+    found = probe(model)
+    max_model_len = _max_model_len(config, options.max_model_len)
+    name = options.served_model_name or options.base_model.rstrip("/").rsplit("/", 1)[-1]
+    description = describe(name, model, read_base_files(folder), found, max_model_len)
+    context = StepContext()
+    modules = dict(model.named_modules())
+    sites = tuple(
+        Site(site.path, modules[site.path], site.rows, context) for site in description.sites
+    )
+    tokenizer = HFTokenizer(AutoTokenizer.from_pretrained(folder), _eos_token_ids(model))
+    return LoadedBase(model, tokenizer, description, context, sites, found.layers)
+
+
+def resolve_folder(base_model: str, revision: str | None) -> Path:
+    """The folder itself, or the hub's snapshot of it on disk."""
+    if Path(base_model).is_dir():
+        return Path(base_model).resolve()
+    if base_model.startswith((".", "/", "~")):
+        raise ConfigurationError(f"base_model: there is no folder {base_model!r}.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(base_model, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ConfigurationError(
+            f"base_model: {base_model!r} is neither a folder here nor can it be had from the hub "
+            f"({type(error).__name__})."
+        ) from error
+
+
+def resolve_device(device: str) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError("device: cuda was asked for, but torch sees no CUDA device.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` follows the instruction set, never a timing: equal replicas serve equal numbers."""
+    if dtype != "auto":
+        resolved: torch.dtype = getattr(torch, dtype)
+        return resolved
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if _has_bf16_hardware() else torch.float32
+
+
+def _has_bf16_hardware() -> bool:
+    flags = Path("/proc/cpuinfo")
+    words = set(flags.read_text().split()) if flags.exists() else set()
+    return bool(words & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
+
+
+def _load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"base_model: cannot be loaded ({error}).") from error
+    frozen: PreTrainedModel = model.requires_grad_(False).train(False)
+    torch.nn.Module.to(frozen, device)
+    return frozen
+
+
+def _max_model_len(config: object, asked: int | None) -> int:
+    longest = config_value(config, "max_position_embeddings", "n_positions") or 2048
+    if asked is not None and asked > longest:
+        raise ConfigurationError(
+            f"max_model_len: {asked} is more than the {longest} positions of the base."
+        )
+    return asked or int(longest)
+
+
+def _eos_token_ids(model: PreTrainedModel) -> frozenset[int]:
+    """Of the generation config first: chat models list more ids there than in the config."""
+    for source in (model.generation_config, model.config):
+        eos = getattr(source, "eos_token_id", None)
+        if eos is not None:
+            return frozenset([eos] if isinstance(eos, int) else eos)
+    return frozenset()

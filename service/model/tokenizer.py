@@ -1,0 +1,71 @@
+"""transformers' tokenizer behind the protocol of `service/text.py`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service.errors import InvalidRequest
+
+
+class HFTokenizer:
+    """Stateless after construction, so it may be called from several threads."""
+
+    def __init__(self, tokenizer: Any, eos_token_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._special = frozenset(tokenizer.all_special_ids) | frozenset(
+            token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
+        )
+        self.vocab_size = len(tokenizer)
+        fallback = tokenizer.eos_token_id
+        self.eos_token_ids = eos_token_ids or frozenset([fallback] if fallback is not None else [])
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return ids
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
+        text: str = self._tokenizer.decode(
+            list(ids),
+            skip_special_tokens=skip_special_tokens,
+            clean_up_tokenization_spaces=False,
+        )
+        return text
+
+    def is_special(self, token_id: int) -> bool:
+        return token_id in self._special
+
+    def token_bytes(self, token_id: int) -> bytes:
+        token = self._tokenizer.convert_ids_to_tokens(token_id)
+        if token is None:
+            return b""
+        if token_id in self._special:
+            return str(token).encode()
+        if all(character in _BYTE_OF for character in token):
+            return bytes(_BYTE_OF[character] for character in token)
+        if len(token) == 6 and token.startswith("<0x"):
+            return bytes([int(token[3:5], 16)])
+        return str(token).replace("\u2581", " ").encode()
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        if not getattr(self._tokenizer, "chat_template", None):
+            raise InvalidRequest(
+                "The base model has no chat template; use /v1/completions.", "messages"
+            )
+        try:
+            prompt: str = self._tokenizer.apply_chat_template(
+                [dict(one) for one in messages], tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InvalidRequest(f"The chat template refuses: {reason}", "messages") from error
+        return prompt
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for bytes, as byte-level vocabularies spell them."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    table = {chr(byte): byte for byte in printable}
+    others = (byte for byte in range(256) if byte not in set(printable))
+    return table | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
