@@ -118,7 +118,7 @@ def _check_init(raw: Config, refusals: Refusals) -> None:
     if text.startswith(BASE_CHANGING_INITS):
         advice = (
             f"init_lora_weights={init!r} was trained on a changed copy of the base. Save it"
-            " converted to plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)."
+            " converted to plain LoRA (save_pretrained: path_initial_model_for_weight_conversion)."
         )
         refusals.add("unconverted_init", "init_lora_weights", advice)
     elif text not in PLAIN_INITS:

@@ -1,0 +1,208 @@
+"""The disk tier: compiled forms by digest, each rebuildable from the store's original.
+
+Blocking and thread-safe. Evicting unlinks the file; whoever has it open goes on reading it.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from service.adapters import durable
+from service.adapters.compiled import COMPILER_VERSION, CompiledHeader, read_header
+from service.adapters.sealed import copy_sealed, is_intact
+from service.core import AdapterRef, BaseDescription, TierStats
+from service.errors import AdapterLoadFailed
+
+Rebuild = Callable[[str, Path], Path]
+"""(digest, empty work folder) → the compiled file, somewhere under that folder."""
+
+_SUFFIX = ".terms"
+
+
+class DiskCache:
+    def __init__(
+        self, folder: Path, budget_bytes: int, base: BaseDescription, rebuild: Rebuild
+    ) -> None:
+        self._folder = folder
+        self._temporary = folder / "tmp"
+        self._budget = budget_bytes
+        self._base = base
+        self._rebuild = rebuild
+        identity = f"{base.fingerprint} {base.dtype} {COMPILER_VERSION}".encode()
+        self._variant = hashlib.sha256(identity).hexdigest()[:16]
+        self._lock = threading.Lock()
+        self._flights: dict[str, threading.Lock] = {}
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        """Bytes by file name, least recently used first."""
+        self._verified: set[str] = set()
+        self._hits = self._misses = self._evictions = self._loads = 0
+        self._load_seconds = 0.0
+
+    def start(self) -> None:
+        """Learn what an earlier process left; half-written files go."""
+        self._temporary.mkdir(parents=True, exist_ok=True)
+        for leftover in self._temporary.iterdir():
+            _remove(leftover)
+        pattern = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}" + re.escape(_SUFFIX))
+        found = [path for path in self._folder.iterdir() if pattern.fullmatch(path.name)]
+        for path in sorted(found, key=lambda path: path.stat().st_mtime_ns):
+            self._sizes[path.name] = path.stat().st_size
+        self._evict(keep="")
+
+    def has(self, digest: str) -> bool:
+        with self._lock:
+            return self._name(digest) in self._sizes
+
+    def open(self, ref: AdapterRef) -> BinaryIO:
+        """The compiled form, readable from its first byte. Raises `AdapterLoadFailed`."""
+        with self._flight(ref.digest):
+            if (file := self._open_intact(ref.digest)) is not None:
+                self._count(hits=1)
+                return file
+            self._count(misses=1)
+            started = time.monotonic()
+            self._build(ref.digest)
+            file = self._open_intact(ref.digest)
+            self._count(loads=1, seconds=time.monotonic() - started)
+        if file is None:
+            raise AdapterLoadFailed("The compiled form of the adapter cannot be read back.")
+        return file
+
+    def put(self, digest: str, compiled: Path) -> None:
+        """Take over what a publish has just compiled."""
+        with self._flight(digest):
+            if not self.has(digest):
+                self._install(digest, compiled)
+
+    def drop(self, digest: str) -> None:
+        with self._flight(digest), self._lock:
+            self._forget(self._name(digest))
+
+    def stats(self) -> TierStats:
+        with self._lock:
+            return TierStats(
+                hits=self._hits,
+                misses=self._misses,
+                evictions=self._evictions,
+                loads=self._loads,
+                load_seconds=self._load_seconds,
+                num_bytes=sum(self._sizes.values()),
+                budget_bytes=self._budget,
+                num_adapters=len(self._sizes),
+            )
+
+    def _name(self, digest: str) -> str:
+        return f"{digest}-{self._variant}{_SUFFIX}"
+
+    def _flight(self, digest: str) -> threading.Lock:
+        """One builder per version at a time; the others wait for its result."""
+        with self._lock:
+            return self._flights.setdefault(digest, threading.Lock())
+
+    def _open_intact(self, digest: str) -> BinaryIO | None:
+        """None when the file is missing or damaged; a damaged one is forgotten."""
+        name = self._name(digest)
+        try:
+            file = (self._folder / name).open("rb")
+        except OSError:
+            file = None
+        if file is not None and (name in self._verified or self._is_valid(file, digest)):
+            self._touch(name, file)
+            return file
+        if file is not None:
+            file.close()
+        with self._lock:
+            self._forget(name)
+        return None
+
+    def _is_valid(self, file: BinaryIO, digest: str) -> bool:
+        """Checked once per process and file: a checksum costs as much as the load itself."""
+        try:
+            header = read_header(file)
+        except (AdapterLoadFailed, ValueError, KeyError, TypeError):
+            return False
+        if not self._is_expected(header, digest):
+            return False
+        return is_intact(file, header.payload_bytes)
+
+    def _is_expected(self, header: CompiledHeader, digest: str) -> bool:
+        return (
+            header.digest == digest
+            and header.fingerprint == self._base.fingerprint
+            and header.dtype == self._base.dtype
+        )
+
+    def _touch(self, name: str, file: BinaryIO) -> None:
+        """The modification time carries the order of use over a restart."""
+        file.seek(0)
+        with suppress(OSError):
+            os.utime(file.fileno())
+        with self._lock:
+            # Another thread may have evicted it meanwhile; the open file stays readable.
+            if (self._folder / name).exists():
+                self._sizes[name] = os.fstat(file.fileno()).st_size
+                self._sizes.move_to_end(name)
+                self._verified.add(name)
+
+    def _build(self, digest: str) -> None:
+        work = self._temporary / f"build-{uuid.uuid4().hex}"
+        work.mkdir()
+        try:
+            self._install(digest, self._rebuild(digest, work))
+        except OSError as error:
+            raise AdapterLoadFailed("The adapter could not be written to the cache.") from error
+        finally:
+            _remove(work)
+
+    def _install(self, digest: str, compiled: Path) -> None:
+        name = self._name(digest)
+        draft = self._temporary / f"draft-{uuid.uuid4().hex}"
+        try:
+            durable.write_file(draft, "cache.file", lambda file: copy_sealed(compiled, file))
+            durable.rename(draft, self._folder / name, "cache")
+        finally:
+            draft.unlink(missing_ok=True)
+        with self._lock:
+            self._sizes[name] = (self._folder / name).stat().st_size
+            self._sizes.move_to_end(name)
+            self._verified.discard(name)
+        self._evict(keep=name)
+
+    def _evict(self, keep: str) -> None:
+        with self._lock:
+            excess = sum(self._sizes.values()) - self._budget
+            for name, size in list(self._sizes.items()):
+                if excess <= 0:
+                    return
+                if name != keep:
+                    self._forget(name)
+                    self._evictions += 1
+                    excess -= size
+
+    def _forget(self, name: str) -> None:
+        self._sizes.pop(name, None)
+        self._verified.discard(name)
+        (self._folder / name).unlink(missing_ok=True)
+
+    def _count(self, hits: int = 0, misses: int = 0, loads: int = 0, seconds: float = 0.0) -> None:
+        with self._lock:
+            self._hits += hits
+            self._misses += misses
+            self._loads += loads
+            self._load_seconds += seconds
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""The truth about adapters: a directory whose layout `adapters_store/README.md` describes.
+
+Blocking. One process owns a store at a time; inside it, whoever changes the store does so from one
+thread at a time. What this class has acknowledged survives a crash at any later moment.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.adapters.compiling import CompileOutcome
+from service.adapters.history import Delete, NameHistory, Point, Publish
+from service.adapters.journal import Journal
+from service.adapters.limits import AdapterLimits
+from service.adapters.manifest import Manifest
+from service.adapters.objects import ObjectFolder
+from service.errors import ConfigurationError, StoreFull
+
+PRIVATE_FOLDER = ".repertoire"
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    version: Publish
+    is_created: bool
+    """False when the content already was the current version."""
+
+
+class AdapterStore:
+    def __init__(self, root: Path, limits: AdapterLimits) -> None:
+        self.root = root
+        self.private = root / PRIVATE_FOLDER
+        self.temporary = self.private / "tmp"
+        self._limits = limits
+        self._journal = Journal(self.private / "journal", self.temporary)
+        self._objects = ObjectFolder(self.private / "objects", self.temporary)
+        self._histories: dict[str, NameHistory] = {}
+        self._manifests: dict[str, Manifest] = {}
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """Take the store, remove what a crash left over and replay the journal."""
+        try:
+            for folder in (self.temporary, self.private / "journal", self.private / "objects"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"The adapter store {self.root} cannot be written.") from error
+        self._take_lock()
+        for leftover in self.temporary.iterdir():
+            _remove(leftover)
+        self._histories = {name: self._journal.replay(name) for name in self._journal.names()}
+        referenced = self._referenced()
+        for digest in self._objects.digests():
+            manifest = self._objects.manifest(digest)
+            if digest not in referenced:
+                self._objects.remove(digest)
+            elif manifest is not None:
+                self._manifests[digest] = manifest
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def names(self) -> list[str]:
+        """Names that can be served, sorted."""
+        return sorted(name for name, history in self._histories.items() if history.versions)
+
+    def history(self, name: str) -> NameHistory:
+        return self._histories.get(name) or NameHistory()
+
+    def manifest(self, digest: str) -> Manifest | None:
+        return self._manifests.get(digest)
+
+    def object_folder(self, digest: str) -> Path:
+        return self._objects.path(digest)
+
+    def num_bytes(self) -> int:
+        return sum(manifest.num_bytes for manifest in self._manifests.values())
+
+    def check_room(self, num_bytes: int) -> None:
+        budget = self._limits.store_budget_bytes
+        if budget is not None and self.num_bytes() + num_bytes > budget:
+            raise StoreFull(f"The adapter store is full: its budget is {budget} bytes.")
+
+    def publish(self, name: str, outcome: CompileOutcome, created_at: int) -> Published:
+        manifest = outcome.manifest
+        with _disk_full_is_store_full():
+            while True:
+                history = self.history(name)
+                operation = history.operation_for(
+                    manifest.digest, created_at, outcome.warnings, outcome.unused_files
+                )
+                if operation is None:
+                    current = history.current_version()
+                    assert current is not None
+                    return Published(current, is_created=False)
+                try:
+                    self._add_object(name, outcome)
+                    is_first = self._append(name, operation)
+                except (OSError, StoreFull):
+                    self.remove_unreferenced(manifest.digest)
+                    raise
+                if is_first:
+                    current = self._histories[name].current_version()
+                    assert current is not None
+                    return Published(current, is_created=True)
+
+    def delete(self, name: str, created_at: int) -> bool:
+        """False when there is nothing to delete."""
+        with _disk_full_is_store_full():
+            while self.history(name).versions:
+                if self._append(name, Delete(created_at)):
+                    return True
+        return False
+
+    def is_referenced(self, digest: str) -> bool:
+        return digest in self._referenced()
+
+    def remove_unreferenced(self, digest: str) -> bool:
+        if self.is_referenced(digest):
+            return False
+        self._objects.remove(digest)
+        self._manifests.pop(digest, None)
+        return True
+
+    def _add_object(self, name: str, outcome: CompileOutcome) -> None:
+        manifest = outcome.manifest
+        if manifest.digest not in self._manifests:
+            self.check_room(manifest.num_bytes)
+            if self._objects.path(manifest.digest).exists():
+                # Its summary could not be read, so nothing vouches for it.
+                self._objects.remove(manifest.digest)
+            self._objects.add(outcome, self.temporary / f"object-{uuid.uuid4().hex}")
+            self._manifests[manifest.digest] = manifest
+        is_new_name = not self.history(name).versions
+        if is_new_name and len(self.names()) >= self._limits.max_adapters:
+            raise StoreFull(f"The store holds {self._limits.max_adapters} adapters, its limit.")
+
+    def _append(self, name: str, operation: Publish | Point | Delete) -> bool:
+        history = self._histories.setdefault(name, NameHistory())
+        try:
+            self._journal.append(name, history.num_operations, operation)
+        except FileExistsError:
+            self._histories[name] = self._journal.replay(name)
+            return False
+        history.apply(operation)
+        return True
+
+    def _referenced(self) -> set[str]:
+        return {
+            version.digest
+            for history in self._histories.values()
+            for version in history.versions.values()
+        }
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self.private / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            message = f"The adapter store {self.root} is used by another process."
+            raise ConfigurationError(message) from error
+
+
+@contextmanager
+def _disk_full_is_store_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise StoreFull("The disk of the adapter store is full.") from error
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""Routes of adapters: publish, list, look at, delete."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.api.dependencies import ServicesDep
+from service.api.schemas.adapters import (
+    Adapter,
+    AdapterPage,
+    DeletedAdapter,
+    PublishedAdapter,
+)
+from service.api.uploads import receive_upload
+from service.handlers.adapters import AdapterService
+
+router = APIRouter(prefix="/adapters", tags=["adapters"])
+
+_UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {
+                        "name": {"type": "string", "description": "Name to publish under."},
+                        "files": {
+                            "type": "array",
+                            "description": "The files of the PEFT folder, one part each.",
+                            "items": {"type": "string", "format": "binary"},
+                        },
+                        "archive": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "Or one .zip or .tar.gz of that folder.",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Publish a PEFT adapter",
+    openapi_extra=_UPLOAD_BODY,
+    responses={
+        200: {"model": PublishedAdapter, "description": "This content already was current."}
+    },
+)
+async def publish_adapter(
+    request: Request, response: Response, services: ServicesDep
+) -> PublishedAdapter:
+    adapters: AdapterService = services.adapters
+    name, staging = await receive_upload(request, adapters)
+    result = await adapters.publish(name, staging)
+    if not result.is_created:
+        response.status_code = 200
+    return PublishedAdapter.of(result)
+
+
+@router.get("", summary="All adapters, by name")
+async def list_adapters(
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Adapters per page.")] = 100,
+    after: Annotated[str | None, Query(description="Name after which the page begins.")] = None,
+) -> AdapterPage:
+    adapters: AdapterService = services.adapters
+    views, has_more = adapters.list(limit, after)
+    return AdapterPage(data=[Adapter.of(view) for view in views], has_more=has_more)
+
+
+@router.get("/{name}", summary="One adapter with its versions")
+async def get_adapter(name: str, services: ServicesDep) -> Adapter:
+    adapters: AdapterService = services.adapters
+    return Adapter.of(adapters.get(name))
+
+
+@router.delete("/{name}", summary="Delete an adapter with all its versions")
+async def delete_adapter(name: str, services: ServicesDep) -> DeletedAdapter:
+    adapters: AdapterService = services.adapters
+    await adapters.delete(name)
+    return DeletedAdapter(name=name)

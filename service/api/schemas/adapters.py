@@ -1,0 +1,113 @@
+"""Response bodies of `/v1/adapters`."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from service.errors import Refusal
+from service.handlers.adapter_views import AdapterView, PublishResult, VersionView
+
+
+class Reason(BaseModel):
+    code: str
+    subject: str = Field(description="The config field, tensor or file it is about.")
+    message: str
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> "Reason":
+        return cls(code=refusal.code, subject=refusal.subject, message=refusal.message)
+
+
+class AdapterVersion(BaseModel):
+    version: int
+    digest: str = Field(description="`sha256:` and the digest of the content.")
+    created_at: int = Field(description="Unix seconds.")
+    kind: str = Field(examples=["lora", "dora"])
+    rank: int = Field(description="Highest rank of any module.")
+    targets: list[str] = Field(description="Last parts of the touched modules' names.")
+    bytes: int = Field(description="Of the original files.")
+    current: bool = Field(description="Whether the bare name leads here.")
+    tier: Literal["device", "host", "disk", "store"]
+    warnings: list[str]
+    unused_files: list[str] = Field(description="Files of the upload that were not read.")
+
+    @classmethod
+    def of(cls, view: VersionView) -> "AdapterVersion":
+        return cls(
+            version=view.number,
+            digest=f"sha256:{view.digest}",
+            created_at=view.created_at,
+            kind=view.kind,
+            rank=view.rank,
+            targets=list(view.targets),
+            bytes=view.num_bytes,
+            current=view.is_current,
+            tier=view.tier,
+            warnings=list(view.warnings),
+            unused_files=list(view.unused_files),
+        )
+
+
+class PublishedAdapter(BaseModel):
+    object: Literal["adapter.version"] = "adapter.version"
+    name: str
+    version: int
+    digest: str
+    kind: str
+    rank: int
+    targets: list[str]
+    bytes: int
+    created: bool = Field(description="False when this content already was the current version.")
+    created_at: int
+    warnings: list[str]
+    unused_files: list[str]
+
+    @classmethod
+    def of(cls, result: PublishResult) -> "PublishedAdapter":
+        version = AdapterVersion.of(result.version)
+        return cls(
+            name=result.name,
+            version=version.version,
+            digest=version.digest,
+            kind=version.kind,
+            rank=version.rank,
+            targets=version.targets,
+            bytes=version.bytes,
+            created=result.is_created,
+            created_at=version.created_at,
+            warnings=list(result.warnings),
+            unused_files=list(result.unused_files),
+        )
+
+
+class Adapter(BaseModel):
+    object: Literal["adapter"] = "adapter"
+    name: str
+    state: Literal["ready", "errored"]
+    created_at: int | None
+    current: AdapterVersion | None
+    versions: list[AdapterVersion]
+    reasons: list[Reason] = Field(description="Why the folder of this name cannot be used.")
+
+    @classmethod
+    def of(cls, view: AdapterView) -> "Adapter":
+        return cls(
+            name=view.name,
+            state=view.state,
+            created_at=view.created_at,
+            current=AdapterVersion.of(view.current) if view.current else None,
+            versions=[AdapterVersion.of(version) for version in view.versions],
+            reasons=[Reason.of(reason) for reason in view.reasons],
+        )
+
+
+class AdapterPage(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Adapter]
+    has_more: bool
+
+
+class DeletedAdapter(BaseModel):
+    object: Literal["adapter.deleted"] = "adapter.deleted"
+    name: str
+    deleted: Literal[True] = True

@@ -1,0 +1,71 @@
+"""What the use cases of adapters tell their callers; plain data, no HTTP."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from service.adapters.history import NameHistory, Publish
+from service.adapters.manifest import Manifest
+from service.errors import Refusal
+
+State = Literal["ready", "errored"]
+Tier = Literal["device", "host", "disk", "store"]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    number: int
+    digest: str
+    created_at: int
+    kind: str
+    rank: int
+    targets: tuple[str, ...]
+    num_bytes: int
+    is_current: bool
+    tier: Tier
+    """The fastest place that holds it now."""
+    warnings: tuple[str, ...]
+    unused_files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterView:
+    name: str
+    state: State
+    created_at: int | None
+    """Of the oldest version that can be used."""
+    versions: tuple[VersionView, ...]
+    reasons: tuple[Refusal, ...]
+    """Why the folder of this name in the store cannot be used, if it cannot."""
+
+    @property
+    def current(self) -> VersionView | None:
+        return next((version for version in self.versions if version.is_current), None)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    name: str
+    version: VersionView
+    is_created: bool
+    """False when the content already was the current version."""
+    warnings: tuple[str, ...]
+    unused_files: tuple[str, ...]
+    """Of this upload; the version keeps those of the upload that made it."""
+
+
+def view_version(
+    version: Publish, history: NameHistory, manifest: Manifest, tier: Tier
+) -> VersionView:
+    return VersionView(
+        number=version.number,
+        digest=version.digest,
+        created_at=version.created_at,
+        kind=manifest.kind,
+        rank=manifest.rank,
+        targets=manifest.targets,
+        num_bytes=manifest.num_bytes,
+        is_current=history.current == version.number,
+        tier=tier,
+        warnings=version.warnings,
+        unused_files=version.unused_files,
+    )

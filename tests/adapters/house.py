@@ -1,0 +1,59 @@
+"""A whole control plane in a folder: real store, real child, no engine."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.adapters.disk_cache import DiskCache
+from service.adapters.limits import AdapterLimits
+from service.adapters.registry import AdapterRegistry
+from service.adapters.staging import Staging
+from service.adapters.store import AdapterStore
+from service.compiler.launcher import ChildCompiler
+from service.compiler.rebuild import rebuild_from
+from service.core import BaseDescription
+from service.handlers.adapter_views import PublishResult
+from service.handlers.adapters import AdapterService
+
+
+@dataclass
+class House:
+    root: Path
+    base: BaseDescription
+    limits: AdapterLimits = field(default_factory=AdapterLimits)
+    is_base_strict: bool = False
+    cache_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.unloaded: list[str] = []
+        self.store = AdapterStore(self.root, self.limits)
+        self.compiler = ChildCompiler(self.base, self.limits, is_base_strict=self.is_base_strict)
+        self.cache = DiskCache(
+            self.root / ".repertoire" / "cache",
+            self.cache_bytes,
+            self.base,
+            rebuild_from(self.store, self.compiler),
+        )
+        self.registry = AdapterRegistry()
+        self.service = AdapterService(
+            self.store,
+            self.compiler,
+            self.cache,
+            self.registry,
+            self.base,
+            self.limits,
+            unload=self.unloaded.append,
+            resident_tier=lambda digest: None,
+            is_base_strict=self.is_base_strict,
+        )
+
+    async def publish(self, name: str, folder: Path) -> PublishResult:
+        return await self.service.publish(name, self.stage(folder))
+
+    def stage(self, folder: Path) -> Staging:
+        staging = Staging(self.store.temporary, self.limits)
+        for path in sorted(folder.iterdir()):
+            staging.begin_file(path.name)
+            staging.write(path.read_bytes())
+            staging.end()
+        return staging

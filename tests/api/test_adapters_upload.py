@@ -1,0 +1,297 @@
+"""The routes over a tiny application of their own: real store, real child, real error table."""
+
+import io
+import json
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.testclient import TestClient
+
+from service.adapters.limits import AdapterLimits
+from service.api import adapters as routes
+from service.api.exceptions import error_response
+from service.errors import RepertoireError
+from tests.adapters.house import House
+from tests.adapters.peft_folders import make_lora
+from tests.adapters.tiny_base import TinyBase, make_base
+
+LIMITS = AdapterLimits(max_upload_bytes=200_000, max_unpacked_bytes=300_000, max_files=8)
+
+
+@dataclass
+class FakeServices:
+    """The part of `Services` that these routes look at."""
+
+    adapters: object
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> TinyBase:
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def folder(base: TinyBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make_lora(base, tmp_path_factory.mktemp("lora"))
+
+
+@pytest.fixture
+def house(tmp_path: Path, base: TinyBase) -> House:
+    return House(tmp_path / "store", base.description, LIMITS)
+
+
+@pytest.fixture
+def client(house: House) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.state.services = FakeServices(house.service)
+    app.include_router(routes.router, prefix="/v1")
+
+    @app.exception_handler(RepertoireError)
+    async def answer(_: Request, error: RepertoireError):
+        return error_response(error)
+
+    with TestClient(app) as client:
+        client.portal.call(house.service.start)
+        yield client
+        client.portal.call(house.service.close)
+    assert list(house.store.temporary.iterdir()) == [], "nothing may be left over"
+
+
+def parts(folder: Path, **changed: bytes | None) -> list[tuple[str, tuple[str, bytes]]]:
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files.update({name.replace("__", "."): data for name, data in changed.items()})
+    return [("files", (name, data)) for name, data in files.items() if data is not None]
+
+
+def zipped(folder: Path, prefix: str = "", extra: Callable[[zipfile.ZipFile], None] | None = None):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.iterdir():
+            archive.write(path, prefix + path.name)
+        if extra:
+            extra(archive)
+    return buffer.getvalue()
+
+
+def tarred(folder: Path, extra: Callable[[tarfile.TarFile], None] | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.add(folder, arcname="my-adapter")
+        if extra:
+            extra(archive)
+    return buffer.getvalue()
+
+
+def post_archive(client: TestClient, data: bytes, name: str = "a") -> httpx.Response:
+    return client.post("/v1/adapters", data={"name": name}, files={"archive": ("x.bin", data)})
+
+
+def test_files_become_a_version(client: TestClient, folder: Path) -> None:
+    response = client.post("/v1/adapters", data={"name": "a"}, files=parts(folder))
+    assert response.status_code == 201, response.text
+    body = response.json()
+    assert body["name"] == "a" and body["version"] == 1 and body["created"]
+    assert body["digest"].startswith("sha256:") and len(body["digest"]) == 71
+    assert (body["kind"], body["rank"], body["targets"]) == ("lora", 4, ["q_proj", "v_proj"])
+    assert body["bytes"] > 0 and body["unused_files"] == ["README.md"] and body["warnings"] == []
+
+    again = client.post("/v1/adapters", data={"name": "a"}, files=parts(folder))
+    assert (again.status_code, again.json()["version"]) == (200, 1)
+
+    one = client.get("/v1/adapters/a").json()
+    assert one["state"] == "ready" and one["current"]["digest"] == body["digest"]
+    assert [entry["name"] for entry in client.get("/v1/adapters").json()["data"]] == ["a"]
+    assert client.delete("/v1/adapters/a").json()["deleted"]
+    assert client.get("/v1/adapters/a").status_code == 404
+    assert client.delete("/v1/adapters/a").status_code == 404
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred, lambda f: zipped(f, "inner/")])
+def test_archives_give_the_same_version_as_files(client, folder: Path, pack) -> None:
+    first = client.post("/v1/adapters", data={"name": "a"}, files=parts(folder)).json()
+    response = post_archive(client, pack(folder), "b")
+    assert response.status_code == 201, response.text
+    assert response.json()["digest"] == first["digest"]
+    assert response.json()["unused_files"] == ["README.md"]
+
+
+def add_zip_link(archive: zipfile.ZipFile) -> None:
+    info = zipfile.ZipInfo("link")
+    info.external_attr = 0o120777 << 16
+    archive.writestr(info, "/etc/passwd")
+
+
+def add_tar(kind: bytes, name: str = "my-adapter/evil") -> Callable[[tarfile.TarFile], None]:
+    def add(archive: tarfile.TarFile) -> None:
+        info = tarfile.TarInfo(name)
+        info.type = kind
+        info.linkname = "adapter_config.json"
+        archive.addfile(info)
+
+    return add
+
+
+def write(name: str) -> Callable[[zipfile.ZipFile], None]:
+    return lambda archive: archive.writestr(name, b"x")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda f: zipped(f, extra=add_zip_link),
+        lambda f: zipped(f, extra=write("../evil")),
+        lambda f: zipped(f, extra=write("/etc/evil")),
+        lambda f: zipped(f, extra=write("a/b/evil")),
+        lambda f: zipped(f, extra=write("c:\\evil")),
+        lambda f: zipped(f, extra=write("adapter_config.json")),
+        lambda f: tarred(f, add_tar(tarfile.SYMTYPE)),
+        lambda f: tarred(f, add_tar(tarfile.LNKTYPE)),
+        lambda f: tarred(f, add_tar(tarfile.CHRTYPE)),
+        lambda f: tarred(f, add_tar(tarfile.FIFOTYPE)),
+        lambda f: tarred(f, add_tar(tarfile.REGTYPE, "my-adapter/../../evil")),
+        lambda f: tarred(f, add_tar(tarfile.REGTYPE, "my-adapter/adapter_config.json")),
+        lambda f: zipped(f)[:-30],
+        lambda f: tarred(f)[:-200],
+        lambda f: b"neither",
+        lambda f: b"",
+        lambda f: b"PK\x03\x04" + bytes(100),
+    ],
+)
+def test_hostile_archives_are_refused(client, house: House, folder: Path, make) -> None:
+    response = post_archive(client, make(folder))
+    assert response.status_code == 422, response.text
+    assert response.json()["error"]["reasons"][0]["code"] == "bad_archive"
+    assert str(house.root) not in response.text
+    assert not (house.root.parent / "evil").exists()
+
+
+def test_archive_bombs_are_too_large(client, folder: Path) -> None:
+    bomb = zipped(folder, extra=lambda z: z.writestr("adapter_model.bin", bytes(400_000)))
+    assert post_archive(client, bomb).status_code == 413
+    lying = bomb.replace((400_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    assert post_archive(client, lying).status_code in (413, 422)
+    many = zipped(folder, extra=lambda z: [z.writestr(f"f{i}", b"") for i in range(9)])
+    assert post_archive(client, many).status_code == 413
+
+    def add(archive: tarfile.TarFile) -> None:
+        info = tarfile.TarInfo("my-adapter/optimizer.pt")
+        info.size = 400_000
+        archive.addfile(info, io.BytesIO(bytes(400_000)))
+
+    assert post_archive(client, tarred(folder, add)).status_code == 413
+
+
+def test_a_declared_size_is_not_believed(client, folder: Path, house: House) -> None:
+    """The member that means something unpacks to more than every limit allows."""
+    weights = (folder / "adapter_model.safetensors").read_bytes()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / "adapter_config.json", "adapter_config.json")
+        archive.writestr("adapter_model.safetensors", weights + bytes(400_000))
+    size = len(weights) + 400_000
+    data = buffer.getvalue().replace(size.to_bytes(4, "little"), (99).to_bytes(4, "little"))
+    assert post_archive(client, data).status_code in (413, 422)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/b", "..", "a\\b", "x" * 300])
+def test_hostile_file_names_are_refused(client, house: House, folder: Path, name: str) -> None:
+    files = [*parts(folder), ("files", (name, b"x"))]
+    response = client.post("/v1/adapters", data={"name": "a"}, files=files)
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"] == "files"
+    assert not (house.root.parent / "evil").exists()
+
+
+def test_wrong_requests_say_what_is_wrong(client: TestClient, folder: Path) -> None:
+    post = client.post
+    assert post("/v1/adapters", json={"name": "a"}).status_code == 415
+    assert post("/v1/adapters").status_code == 415
+    assert post("/v1/adapters", files=parts(folder)).json()["error"]["param"] == "name"
+    nothing = post("/v1/adapters", files=[("name", (None, b"a"))])
+    assert (nothing.status_code, nothing.json()["error"]["param"]) == (400, "files")
+    both = [*parts(folder), ("archive", ("x", b"PK"))]
+    assert post("/v1/adapters", data={"name": "a"}, files=both).status_code == 400
+    twice = [*parts(folder), *parts(folder)[:1]]
+    assert post("/v1/adapters", data={"name": "a"}, files=twice).status_code == 400
+    unknown = post("/v1/adapters", data={"name": "a", "colour": "red"}, files=parts(folder))
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "colour")
+    taken = post("/v1/adapters", data={"name": "tiny-base"}, files=parts(folder))
+    assert (taken.status_code, taken.headers["x-should-retry"]) == (409, "false")
+    long = post("/v1/adapters", data={"name": "a" * 600}, files=parts(folder))
+    assert long.status_code == 400
+
+
+def test_large_uploads_are_cut_off(client: TestClient, folder: Path) -> None:
+    big = [*parts(folder), ("files", ("big.bin", bytes(250_000)))]
+    assert client.post("/v1/adapters", data={"name": "a"}, files=big).status_code == 413
+    many = [*parts(folder), *(("files", (f"f{i}", b"")) for i in range(9))]
+    assert client.post("/v1/adapters", data={"name": "a"}, files=many).status_code == 413
+
+
+def test_a_body_of_unknown_length_is_cut_off_too(client: TestClient) -> None:
+    def endless() -> Iterator[bytes]:
+        yield b'--x\r\ncontent-disposition: form-data; name="files"; filename="f"\r\n\r\n'
+        for _ in range(100):
+            yield bytes(65536)
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    response = client.post("/v1/adapters", content=endless(), headers=headers)
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"--x\r\n",
+        b"garbage",
+        b'--x\r\ncontent-disposition: form-data; name="name"\r\n\r\na',
+        b'--x\r\ncontent-disposition: form-data; name="\xff"\r\n\r\na\r\n--x--\r\n',
+        b"--x\r\n" + b"h: " + b"v" * 10_000 + b"\r\n\r\n\r\n--x--\r\n",
+        b'--x\r\ncontent-disposition: form-data; name="files"\r\n\r\na\r\n--x--\r\n',
+    ],
+)
+def test_malformed_bodies_are_refused(client: TestClient, body: bytes) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    response = client.post("/v1/adapters", content=body, headers=headers)
+    assert response.status_code == 400, response.text
+
+
+def test_refusals_are_machine_readable(client: TestClient, folder: Path) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config.update(modules_to_save=["lm_head"], surprise=1)
+    files = parts(folder, adapter_config__json=json.dumps(config).encode())
+    response = client.post("/v1/adapters", data={"name": "a"}, files=files)
+    assert response.status_code == 422
+    reasons = response.json()["error"]["reasons"]
+    assert {(one["code"], one["subject"]) for one in reasons} == {
+        ("unsupported_field", "modules_to_save"),
+        ("unknown_field", "surprise"),
+    }
+    pickled = parts(folder, adapter_model__safetensors=None, adapter_model__bin=b"\x80\x04")
+    response = client.post("/v1/adapters", data={"name": "a"}, files=pickled)
+    assert response.json()["error"]["reasons"][0]["code"] == "pickle"
+    assert "safe_serialization" in response.json()["error"]["message"]
+    assert client.get("/v1/adapters").json()["data"] == []
+
+
+def test_pages_and_documentation(client: TestClient, folder: Path) -> None:
+    for name in ("a", "b", "c"):
+        client.post("/v1/adapters", data={"name": name}, files=parts(folder))
+    page = client.get("/v1/adapters", params={"limit": 2}).json()
+    assert [entry["name"] for entry in page["data"]] == ["a", "b"] and page["has_more"]
+    rest = client.get("/v1/adapters", params={"limit": 2, "after": "b"}).json()
+    assert [entry["name"] for entry in rest["data"]] == ["c"] and not rest["has_more"]
+    document = client.get("/openapi.json").json()
+    body = document["paths"]["/v1/adapters"]["post"]["requestBody"]["content"]
+    assert "archive" in body["multipart/form-data"]["schema"]["properties"]
