@@ -1,0 +1,24 @@
+"""`/v1/completions`."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from service.api.answering import Exchange, new_request_id
+from service.api.dependencies import RecordDep, ServicesDep
+from service.api.logprobs import completion_logprobs
+from service.api.schemas.completions import CompletionBody
+from service.api.wire import CompletionFormat
+
+router = APIRouter(tags=["generation"])
+
+
+@router.post("/completions", summary="Continue a text", response_class=Response)
+async def create_completion(
+    body: CompletionBody, request: Request, services: ServicesDep, record: RecordDep
+) -> Response:
+    to_logprobs = partial(completion_logprobs, services.generation.tokenizer)
+    wire = CompletionFormat(None if body.logprobs is None else to_logprobs)
+    exchange = Exchange(request, services, record, wire, body.to_call(new_request_id(wire)))
+    return await exchange.respond(body.stream, body.includes_usage)

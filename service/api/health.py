@@ -1,0 +1,49 @@
+"""Probes, metrics and the version: what operators and routers read."""
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from service.api.dependencies import ServicesDep
+from service.handlers.lifecycle import LifecycleState
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health", summary="Alive: 503 once the engine has died, so that it is restarted")
+async def health(services: ServicesDep) -> Response:
+    is_healthy = services.engine.is_healthy
+    return JSONResponse({"status": "ok" if is_healthy else "engine_failed"}, _status(is_healthy))
+
+
+@router.get("/ready", summary="Takes requests: 503 while starting, draining, or without engine")
+async def ready(services: ServicesDep) -> Response:
+    state = services.lifecycle.state
+    is_ready = services.engine.is_healthy and state is LifecycleState.READY
+    shown = state.value if services.engine.is_healthy else "engine_failed"
+    return JSONResponse({"status": shown}, _status(is_ready))
+
+
+@router.get("/metrics", summary="Prometheus metrics")
+async def metrics(services: ServicesDep) -> Response:
+    text = services.telemetry.metrics.render()
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/version", summary="What runs here")
+async def version(services: ServicesDep) -> dict[str, str | int]:
+    base, build = services.base, services.build
+    return {
+        "version": build.version,
+        "model": base.name,
+        "architecture": base.architecture,
+        "dtype": base.dtype,
+        "fingerprint": base.fingerprint,
+        "max_model_len": base.max_model_len,
+        "device": build.device,
+        "torch": build.torch,
+        **dict(build.details),
+    }
+
+
+def _status(is_fine: bool) -> int:
+    return 200 if is_fine else 503

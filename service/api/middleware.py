@@ -1,0 +1,130 @@
+"""What happens around every request, as plain ASGI: the usual base class copies every chunk."""
+
+import re
+import secrets
+import time
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.exceptions import error_response
+from service.errors import Draining
+from service.handlers.lifecycle import Lifecycle
+from service.telemetry import RequestRecord, Telemetry
+
+CLIENT_GONE = 499
+"""nginx's status for a request that nobody waits for any more; only ever logged."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class RequestMiddleware:
+    """Outermost: request id in and out, one log line, metrics, and a body for every failure."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = RequestRecord(_request_id(Headers(scope=scope).get("x-request-id", "")))
+        scope.setdefault("state", {})["record"] = record
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = record.request_id
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=record.request_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            record.error = type(error).__name__
+            self._telemetry.log.exception("request failed")
+            if not status:
+                await error_response(error)(scope, receive, send_with_id)
+        finally:
+            self._account(scope, status or CLIENT_GONE, record)
+
+    def _account(self, scope: Scope, status: int, record: RequestRecord) -> None:
+        seconds = time.monotonic() - record.started
+        endpoint = _endpoint(scope)
+        self._telemetry.metrics.requests.labels(endpoint, str(status)).inc()
+        if record.num_prompt_tokens is not None:
+            self._telemetry.metrics.request_latency.observe(seconds)
+        self._telemetry.log.info(
+            "request",
+            method=scope["method"],
+            endpoint=endpoint,
+            status=status,
+            seconds=round(seconds, 4),
+            **record.fields(),
+        )
+
+
+class DrainMiddleware:
+    """Counts the API's requests until their last byte, and turns new ones away at shutdown."""
+
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
+        self._app = app
+        self._lifecycle = lifecycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            with self._lifecycle.admitted():
+                await self._app(scope, receive, send)
+        except Draining as error:
+            await error_response(error)(scope, receive, send)
+
+
+class BodyLimitMiddleware:
+    """Bounds what is read into memory. Uploads bound themselves, since they go to disk."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, exempt_prefix: str) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._exempt_prefix = exempt_prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(self._exempt_prefix):
+            await self._app(scope, receive, send)
+            return
+        num_bytes = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._max_bytes:
+                raise _too_large(self._max_bytes)
+            return message
+
+        await self._app(scope, receive_bounded, send)
+
+
+def _too_large(max_bytes: int) -> HTTPException:
+    # FastAPI turns any other exception that the reading of a body raises into a 400.
+    return HTTPException(413, f"The body is larger than {max_bytes} bytes.")
+
+
+def _request_id(sent: str) -> str:
+    """The client's own, unless it could forge a log line or a header."""
+    return sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
+
+
+def _endpoint(scope: Scope) -> str:
+    """The route's template: a raw path would give a metric label to every client's typing error."""
+    route: Any = scope.get("route")
+    return getattr(route, "path", None) or "other"

@@ -1,0 +1,38 @@
+"""The model list, as OpenAI's clients read it."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from service.api.dependencies import Services, ServicesDep
+from service.handlers.models import ModelEntry
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models", summary="The base and every adapter")
+async def list_models(services: ServicesDep) -> dict[str, Any]:
+    cards = [_card(services, entry) for entry in services.models.list()]
+    return {"object": "list", "data": cards}
+
+
+@router.get("/models/{model:path}", summary="One model; `name@version` too")
+async def get_model(model: str, services: ServicesDep) -> dict[str, Any]:
+    return _card(services, services.models.find(model))
+
+
+def _card(services: Services, entry: ModelEntry) -> dict[str, Any]:
+    card: dict[str, Any] = {
+        "id": entry.id,
+        "object": "model",
+        "created": entry.created,
+        "owned_by": "repertoire",
+        "root": entry.id,
+        "parent": entry.parent,
+        "max_model_len": services.base.max_model_len,
+        "permission": [],
+    }
+    if entry.version is not None:
+        card["version"] = entry.version
+        card["digest"] = f"sha256:{entry.digest}"
+    return card

@@ -1,0 +1,64 @@
+"""The body of `/v1/completions`."""
+
+from typing import Any, ClassVar, cast
+
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator
+
+from service.api.schemas.sampling import NEUTRAL, SamplingFields
+from service.errors import InvalidRequest
+from service.handlers.generation import MAX_SEQUENCES, GenerationCall
+from service.handlers.prompts import Prompt, TextPrompt, TokenPrompt
+
+DEFAULT_MAX_TOKENS = 16
+
+
+class CompletionBody(SamplingFields):
+    neutral: ClassVar = {**NEUTRAL, "suffix": ("",), "best_of": ()}
+
+    prompt: str | list[str] | list[int] | list[list[int]] = Field(
+        description="A text, token ids, or a list of either."
+    )
+    max_tokens: int | None = Field(None, ge=0, description="By default 16.")
+    logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token.")
+    echo: bool = Field(False, description="Begin the text with the prompt.")
+
+    @field_validator("prompt", mode="wrap")
+    @classmethod
+    def _name_the_forms(cls, value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        """A union's own errors list every member in turn."""
+        try:
+            prompt = handler(value)
+        except ValidationError:
+            raise InvalidRequest(
+                "prompt must be a string, a list of strings, token ids or lists of token ids.",
+                "prompt",
+            ) from None
+        if isinstance(prompt, list) and not prompt:
+            raise InvalidRequest("prompt must not be an empty list.", "prompt")
+        return prompt
+
+    def to_call(self, request_id: str) -> GenerationCall:
+        max_tokens = DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
+        return GenerationCall(
+            request_id=request_id,
+            model=self.model,
+            prompts=self._prompts(),
+            params=self.sampling_params(
+                max_tokens, self.logprobs, self.logprobs if self.echo else None
+            ),
+            is_shortened_to_fit=self.max_tokens is None,
+            n=self.n,
+            stop=self.stops,
+            echo=self.echo,
+        )
+
+    def _prompts(self) -> tuple[Prompt, ...]:
+        prompt = self.prompt
+        if isinstance(prompt, list) and isinstance(prompt[0], int):
+            return (TokenPrompt(tuple(prompt)),)
+        several = [prompt] if isinstance(prompt, str) else cast(list[str | list[int]], prompt)
+        if len(several) > MAX_SEQUENCES:
+            raise InvalidRequest(f"At most {MAX_SEQUENCES} prompts are allowed.", "prompt")
+        return tuple(
+            TextPrompt(one) if isinstance(one, str) else TokenPrompt(tuple(one)) for one in several
+        )

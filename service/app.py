@@ -1,0 +1,56 @@
+"""The application: which routes, which error handlers, which middleware, in which order."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.api import adapters, chat, completions, health, models
+from service.api.auth import AuthMiddleware
+from service.api.dependencies import Services
+from service.api.exceptions import install_handlers
+from service.api.middleware import BodyLimitMiddleware, DrainMiddleware, RequestMiddleware
+from service.api.schemas.errors import ErrorBody
+
+# Declared for every route, it also keeps FastAPI from documenting its own error body.
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "The request cannot be served."},
+    "5XX": {"model": ErrorBody, "description": "The server cannot serve the request now."},
+}
+
+
+def create_app(services: Services) -> FastAPI:
+    app = FastAPI(
+        title="Repertoire",
+        version=services.build.version,
+        summary="Many adapters on one frozen base model, mixed in one batch.",
+        lifespan=_lifespan,
+    )
+    app.state.services = services
+    app.include_router(health.router)
+    for routes in (completions, chat, models, adapters):
+        app.include_router(routes.router, prefix="/v1", responses=_ERRORS)
+    install_handlers(app)
+    _add_middleware(app, services)
+    return app
+
+
+def _add_middleware(app: FastAPI, services: Services) -> None:
+    """Innermost first."""
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_bytes=services.settings.max_body_bytes,
+        exempt_prefix="/v1/adapters",
+    )
+    app.add_middleware(DrainMiddleware, lifecycle=services.lifecycle)
+    app.add_middleware(AuthMiddleware, keys=services.api_keys)
+    app.add_middleware(RequestMiddleware, telemetry=services.telemetry)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    services.lifecycle.mark_ready()
+    yield
+    services.lifecycle.start_draining()

@@ -1,0 +1,115 @@
+"""An application over fakes, in process and behind a real server."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from service.api.dependencies import BuildInfo, Services
+from service.app import create_app
+from service.core import BaseDescription
+from service.handlers.generation import GenerationHandler
+from service.handlers.lifecycle import Lifecycle
+from service.handlers.models import ModelCatalog
+from service.settings import Settings
+from service.telemetry import Metrics, Telemetry
+from tests.fakes import ByteTokenizer, FakeEngine, FakeRegistry, adapter_ref, base_description
+
+
+@dataclass
+class World:
+    """Everything a test may want to look at."""
+
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    registry: FakeRegistry = field(
+        default_factory=lambda: FakeRegistry(
+            adapter_ref("alpha", 1), adapter_ref("alpha", 2), adapter_ref("beta", 7)
+        )
+    )
+    tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
+    base: BaseDescription = field(default_factory=base_description)
+    settings: dict[str, Any] = field(default_factory=dict)
+    api_keys: tuple[str, ...] = ()
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+    def app(self) -> FastAPI:
+        metrics = Metrics(self.engine.stats)
+        services = Services(
+            settings=Settings(base_model="tiny", **self.settings),
+            base=self.base,
+            build=BuildInfo("0.1.0", "2.11.0", "cpu", base_created=1_600_000_000),
+            generation=GenerationHandler(
+                self.base, self.tokenizer, self.registry, self.engine, metrics
+            ),
+            adapters=None,
+            models=ModelCatalog(self.base, 1_600_000_000, self.registry),
+            engine=self.engine,
+            telemetry=Telemetry(metrics, structlog.get_logger("repertoire")),
+            lifecycle=self.lifecycle,
+            api_keys=self.api_keys,
+        )
+        return create_app(services)
+
+    def client(self) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.app(), raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+    def assert_all_released(self) -> None:
+        assert self.registry.released == self.registry.acquired
+        assert sorted(self.engine.closed) == sorted(one.request_id for one in self.engine.submitted)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@contextmanager
+def serve(app: FastAPI) -> Iterator[str]:
+    """A real server on a free loopback port, in a thread; yields its address."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+def wait_until(is_true: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "did not become true in time"
+        time.sleep(0.005)
+
+
+def run(work: Any) -> Any:
+    return asyncio.run(work)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in os.environ:
+        if name.startswith("REPERTOIRE_") or name == "PORT":
+            monkeypatch.delenv(name)
+
+
+async def lines_of(response: httpx.Response) -> AsyncIterator[str]:
+    async for line in response.aiter_lines():
+        if line:
+            yield line

@@ -1,0 +1,218 @@
+"""Honest stand-ins: classes with the real interfaces, deterministic, that record what happened."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from service.core import (
+    AdapterRef,
+    BaseDescription,
+    EngineStats,
+    FinishReason,
+    GenerationRequest,
+    TokenEvent,
+    TokenLogprob,
+)
+from service.errors import InvalidRequest, ModelNotFound
+from service.handlers.models import ModelEntry
+
+BOS, EOS = 256, 257
+
+
+class ByteTokenizer:
+    """One token per byte; ids from 256 on are special."""
+
+    vocab_size = 300
+    eos_token_ids = frozenset({EOS})
+
+    def __init__(self, has_chat_template: bool = True) -> None:
+        self._has_chat_template = has_chat_template
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return ([BOS] if add_special_tokens else []) + list(text.encode())
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
+        raw = b"".join(
+            bytes([one]) if one < 256 else b"" if skip_special_tokens else b"<%d>" % one
+            for one in ids
+        )
+        return raw.decode(errors="replace")
+
+    def is_special(self, token_id: int) -> bool:
+        return token_id >= 256
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id]) if token_id < 256 else b"<%d>" % token_id
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        if not self._has_chat_template:
+            raise InvalidRequest("The base model has no chat template.", "messages")
+        return "".join(f"{one['role']}: {one['content']}\n" for one in messages)
+
+
+def reply_text(request: GenerationRequest) -> str:
+    """Names the adapter, so that a test sees who answered."""
+    who = "base" if request.adapter is None else f"{request.adapter.name}"
+    return f"I am {who}, choice {request.choice}."
+
+
+@dataclass(slots=True)
+class FakeEngine:
+    """One token per event. `reply` decides the text; after it comes EOS."""
+
+    reply: Callable[[GenerationRequest], str | bytes] = reply_text
+    seconds_per_token: float = 0.0
+    first_token: asyncio.Event | None = None
+    """Withholds every token until it is set: a queue, or a cold load."""
+    submit_error: Exception | None = None
+    error_after: tuple[int, Exception] | None = None
+    """(tokens, error): fails every sequence after that many tokens."""
+    is_healthy: bool = True
+    max_sequences: int | None = None
+    max_sequences_error: Exception | None = None
+    submitted: list[GenerationRequest] = field(default_factory=list)
+    aborted: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    num_tokens: dict[str, int] = field(default_factory=dict)
+
+    def submit(self, request: GenerationRequest) -> "FakeStream":
+        if self.submit_error is not None:
+            raise self.submit_error
+        if self.max_sequences is not None and len(self.submitted) >= self.max_sequences:
+            assert self.max_sequences_error is not None
+            raise self.max_sequences_error
+        self.submitted.append(request)
+        return FakeStream(self, request)
+
+    def unload(self, digest: str) -> None:
+        raise NotImplementedError
+
+    def stats(self) -> EngineStats:
+        return EngineStats(num_running=len(self.submitted) - len(self.closed))
+
+
+class FakeStream:
+    def __init__(self, engine: FakeEngine, request: GenerationRequest) -> None:
+        self._engine = engine
+        self._request = request
+        self._tokens = self._planned_tokens()
+        self._num_sent = 0
+        self._is_ended = False
+
+    def __aiter__(self) -> "FakeStream":
+        return self
+
+    async def __anext__(self) -> TokenEvent:
+        if self._is_ended:
+            raise StopAsyncIteration
+        engine = self._engine
+        if engine.first_token is not None:
+            await engine.first_token.wait()
+        await asyncio.sleep(engine.seconds_per_token)
+        event = self._next_event()
+        self._is_ended = event.is_terminal
+        engine.num_tokens[self._request.request_id] = self._num_sent
+        return event
+
+    async def aclose(self) -> None:
+        request_id = self._request.request_id
+        if request_id in self._engine.closed:
+            return
+        self._engine.closed.append(request_id)
+        if not self._is_ended:
+            self._engine.aborted.append(request_id)
+        self._is_ended = True
+
+    def _planned_tokens(self) -> list[int]:
+        text = self._engine.reply(self._request)
+        raw = text if isinstance(text, bytes) else text.encode()
+        ending = [] if self._request.params.ignore_eos else [EOS]
+        return [*raw, *ending]
+
+    def _next_event(self) -> TokenEvent:
+        request, params, failure = self._request, self._request.params, self._engine.error_after
+        if failure is not None and self._num_sent >= failure[0]:
+            return TokenEvent(
+                request.request_id, finish_reason=FinishReason.ERROR, error=failure[1]
+            )
+        prompt_logprobs = self._prompt_logprobs() if self._num_sent == 0 else None
+        if params.max_tokens == 0:
+            return TokenEvent(
+                request.request_id,
+                prompt_logprobs=prompt_logprobs,
+                finish_reason=FinishReason.LENGTH,
+            )
+        token = self._tokens[self._num_sent % len(self._tokens)]
+        self._num_sent += 1
+        return TokenEvent(
+            request.request_id,
+            (token,),
+            () if params.logprobs is None else (logprob(token, params.logprobs),),
+            prompt_logprobs,
+            self._finish_reason(token),
+        )
+
+    def _finish_reason(self, token: int) -> FinishReason | None:
+        params = self._request.params
+        if token in params.stop_token_ids or (token == EOS and not params.ignore_eos):
+            return FinishReason.STOP
+        return FinishReason.LENGTH if self._num_sent >= params.max_tokens else None
+
+    def _prompt_logprobs(self) -> tuple[TokenLogprob | None, ...] | None:
+        num_top = self._request.params.prompt_logprobs
+        if num_top is None:
+            return None
+        return (None, *(logprob(one, num_top) for one in self._request.prompt_ids[1:]))
+
+
+def logprob(token_id: int, num_top: int) -> TokenLogprob:
+    top = tuple(((token_id + i) % 256, -0.25 - i) for i in range(num_top))
+    return TokenLogprob(token_id, -0.25, top)
+
+
+class FakeRegistry:
+    """Names with one or more versions; counts who holds what."""
+
+    def __init__(self, *refs: AdapterRef) -> None:
+        self._by_model = {f"{ref.name}@{ref.version}": ref for ref in refs}
+        self._by_model |= {ref.name: ref for ref in refs}
+        self.acquired: list[AdapterRef] = []
+        self.released: list[AdapterRef] = []
+
+    def acquire(self, model: str) -> AdapterRef:
+        if model not in self._by_model:
+            raise ModelNotFound(model)
+        self.acquired.append(self._by_model[model])
+        return self._by_model[model]
+
+    def release(self, ref: AdapterRef) -> None:
+        self.released.append(ref)
+
+    def list_models(self) -> list[ModelEntry]:
+        return [self.find_model(model) for model in self._by_model if "@" not in model]
+
+    def find_model(self, model: str) -> ModelEntry:
+        if model not in self._by_model:
+            raise ModelNotFound(model)
+        ref = self._by_model[model]
+        return ModelEntry(model, 1_700_000_000, "tiny", ref.version, ref.digest)
+
+
+def adapter_ref(name: str, version: int = 1) -> AdapterRef:
+    return AdapterRef(name, version, digest=f"{version:02d}" * 32, compiled_bytes=1024)
+
+
+def base_description(name: str = "tiny", max_model_len: int = 128) -> BaseDescription:
+    return BaseDescription(
+        name=name,
+        folder="/nowhere/that/a/client/may/see",
+        fingerprint="ab" * 32,
+        architecture="LlamaForCausalLM",
+        dtype="float32",
+        vocab_size=300,
+        max_model_len=max_model_len,
+        num_layers=1,
+        output_module="lm_head",
+        sites=(),
+        modules=(),
+    )
