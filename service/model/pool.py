@@ -34,6 +34,12 @@ class AdapterPool:
         for digest in plan.evicted_hosts:
             del self._hosts[digest]
 
+    def clear(self) -> None:
+        """Forget everything, so that the sites can serve another pool."""
+        for slot in list(self._touched):
+            self._clear(slot)
+        self._hosts.clear()
+
     def _clear(self, slot: int) -> None:
         for site in self._touched.pop(slot, ()):
             site.drop_terms(slot)
