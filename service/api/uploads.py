@@ -4,17 +4,20 @@ Parsing and disk writes run in a thread, about a mebibyte at a time.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fastapi import Request
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, parse_options_header
+from python_multipart.multipart import parse_options_header
 
 from service.adapters.limits import AdapterLimits
 from service.adapters.staging import Staging
 from service.errors import InvalidRequest, UnsupportedUpload, UploadTooLarge
 from service.handlers.adapters import AdapterService
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _BATCH_BYTES = 1 << 20
 _MAX_FIELD_BYTES = 512
@@ -70,7 +73,7 @@ class UploadForm:
         self._name: bytearray | None = None
         self._is_name = False
         self._is_complete = False
-        callbacks: MultipartCallbacks = {
+        callbacks: "MultipartCallbacks" = {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
             "on_header_value": self._on_header_value,
