@@ -21,6 +21,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(services: Services) -> FastAPI:
+    """Raises `ConfigurationError` when the key file cannot be read."""
     app = FastAPI(
         title="Repertoire",
         version=services.build.version,
@@ -44,13 +45,14 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
         exempt_prefix="/v1/adapters",
     )
     app.add_middleware(DrainMiddleware, lifecycle=services.lifecycle)
-    app.add_middleware(AuthMiddleware, keys=services.api_keys)
+    app.add_middleware(AuthMiddleware, keys=services.settings.api_keys())
     app.add_middleware(RequestMiddleware, telemetry=services.telemetry)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    services.lifecycle.mark_ready()
-    yield
-    services.lifecycle.start_draining()
+    async with services.running():
+        services.lifecycle.mark_ready()
+        yield
+        services.lifecycle.start_draining()

@@ -87,8 +87,13 @@ class Settings(BaseSettings):
     max_model_len: int | None = Field(
         None, gt=0, description="Context length (tokens); by default the model's own."
     )
-    max_num_seqs: int = Field(256, gt=0, description="Sequences in one step (count).")
-    max_num_batched_tokens: int = Field(2048, gt=0, description="Rows in one step (tokens).")
+    max_num_seqs: int = Field(64, gt=0, description="Sequences that run at once (count).")
+    max_num_batched_tokens: int = Field(
+        512, gt=0, description="Rows of a step while nothing decodes (tokens)."
+    )
+    max_mixed_prefill_tokens: int = Field(
+        128, gt=0, description="Prompt rows of a step while something decodes (tokens)."
+    )
     max_lora_rank: int = Field(
         256, gt=0, description="Largest adapter rank that is accepted (number)."
     )
@@ -161,8 +166,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
-        has_key = bool(self.api_key or self.api_key_file)
-        if not (has_key or self.allow_unauthenticated or self.is_loopback):
+        if not (self.has_keys or self.allow_unauthenticated or self.is_loopback):
             raise ValueError(
                 f"host {self.host} can be reached from other machines: "
                 "set --api-key, or --allow-unauthenticated to serve anyone"
@@ -172,6 +176,10 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         return _LOOPBACK.fullmatch(self.host) is not None
+
+    @property
+    def has_keys(self) -> bool:
+        return bool(self.api_key or self.api_key_file)
 
     @property
     def model_name(self) -> str:

@@ -1,6 +1,7 @@
 """What the routes are given: built once by the composition root, found on the application."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -40,7 +41,9 @@ class Services:
     engine: EngineClient
     telemetry: Telemetry
     lifecycle: Lifecycle
-    api_keys: Sequence[str] = ()
+    running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    """Entered on the event loop before the first request, left after the last: starts and stops
+    what needs the loop (the engine's thread, the adapter store)."""
 
 
 class _State(Protocol):

@@ -1,9 +1,10 @@
 """An application over fakes, in process and behind a real server."""
 
 import asyncio
+import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +39,6 @@ class World:
     tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
     base: BaseDescription = field(default_factory=base_description)
     settings: dict[str, Any] = field(default_factory=dict)
-    api_keys: tuple[str, ...] = ()
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
     def app(self) -> FastAPI:
@@ -55,7 +55,6 @@ class World:
             engine=self.engine,
             telemetry=Telemetry(metrics, structlog.get_logger("repertoire")),
             lifecycle=self.lifecycle,
-            api_keys=self.api_keys,
         )
         return create_app(services)
 
@@ -63,9 +62,15 @@ class World:
         transport = httpx.ASGITransport(self.app(), raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://test")
 
-    def assert_all_released(self) -> None:
-        assert self.registry.released == self.registry.acquired
-        assert sorted(self.engine.closed) == sorted(one.request_id for one in self.engine.submitted)
+    def is_all_given_back(self) -> bool:
+        """Every adapter version released once, every sequence closed."""
+        submitted = sorted(one.request_id for one in self.engine.submitted)
+        is_closed = sorted(self.engine.closed) == submitted
+        return is_closed and self.registry.released == self.registry.acquired
+
+    def assert_all_given_back(self) -> None:
+        """The server cleans up after the client has read the last byte."""
+        wait_until(self.is_all_given_back)
 
 
 @pytest.fixture
@@ -102,14 +107,6 @@ def run(work: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     for name in os.environ:
         if name.startswith("REPERTOIRE_") or name == "PORT":
             monkeypatch.delenv(name)
-
-
-async def lines_of(response: httpx.Response) -> AsyncIterator[str]:
-    async for line in response.aiter_lines():
-        if line:
-            yield line

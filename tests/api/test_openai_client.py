@@ -36,7 +36,7 @@ def test_chat(client: openai.OpenAI, world: World) -> None:
     assert answer.usage.total_tokens == (
         answer.usage.prompt_tokens + answer.usage.completion_tokens
     )
-    world.assert_all_released()
+    world.assert_all_given_back()
 
 
 def test_chat_stream(client: openai.OpenAI, world: World) -> None:
@@ -48,7 +48,7 @@ def test_chat_stream(client: openai.OpenAI, world: World) -> None:
     assert {one.object for one in chunks} == {"chat.completion.chunk"}
     assert len({one.id for one in chunks}) == 1
     assert all(one.usage is None for one in chunks)
-    world.assert_all_released()
+    world.assert_all_given_back()
 
 
 def test_chat_stream_with_usage(client: openai.OpenAI) -> None:
@@ -126,4 +126,4 @@ def test_stream_that_fails_raises_in_the_client(client: openai.OpenAI, world: Wo
     stream = client.chat.completions.create(model="alpha", messages=MESSAGES, stream=True)
     with pytest.raises(openai.APIError, match="The engine died"):
         list(stream)
-    world.assert_all_released()
+    world.assert_all_given_back()

@@ -1,0 +1,77 @@
+"""uvicorn with a drain: after SIGTERM it still answers probes until the running requests end."""
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.handlers.lifecycle import Lifecycle, LifecycleState
+from service.settings import Settings
+
+_CUT_OFF_SECONDS = 2
+"""What is still running when the drain is over gets this long to notice."""
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn alone stops listening at the signal, so that a balancer sees refused connections
+    instead of a 503, and ends with the signal's exit code."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        lifecycle: Lifecycle,
+        drain_timeout_s: float,
+        on_started: Callable[[str], None],
+    ) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+        self._drain_timeout_s = drain_timeout_s
+        self._on_started = on_started
+        self._deadline: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """The first signal drains, a second one ends the process at once."""
+        if self._lifecycle.state is LifecycleState.DRAINING:
+            self.should_exit = True
+            self.force_exit = sig == signal.SIGINT
+            return
+        self._deadline = time.monotonic() + self._drain_timeout_s
+        self._lifecycle.start_draining()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._on_started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._is_drained()
+
+    def _is_drained(self) -> bool:
+        if self._deadline is None:
+            return False
+        return self._lifecycle.num_requests == 0 or time.monotonic() >= self._deadline
+
+
+def run_server(
+    app: FastAPI, settings: Settings, lifecycle: Lifecycle, on_started: Callable[[str], None]
+) -> int:
+    """Serve until a signal; the exit code."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_keep_alive=75,  # longer than the 60 s of usual balancers, which reuse connections
+        timeout_graceful_shutdown=_CUT_OFF_SECONDS,
+    )
+    server = DrainingServer(config, lifecycle, settings.drain_timeout_s, on_started)
+    server.run()
+    return 0 if server.started else 1
