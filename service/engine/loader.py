@@ -32,11 +32,18 @@ class AdapterLoader:
 
     def _load(self, ref: AdapterRef, done: LoadCallback) -> None:
         started = perf_counter()
+        result: HostAdapter | RepertoireError
         try:
-            with self._source.open(ref) as file:
-                result: HostAdapter | RepertoireError = read_host_adapter(file, self._pin_memory)
+            result = self._read(ref)
         except RepertoireError as error:
             result = error
         except Exception:
             result = AdapterLoadFailed(f"The adapter {ref.name}@{ref.version} cannot be loaded.")
         done(ref.digest, result, perf_counter() - started)
+
+    def _read(self, ref: AdapterRef) -> HostAdapter:
+        with self._source.open(ref) as file:
+            adapter = read_host_adapter(file, self._pin_memory)
+        if adapter.header.payload_bytes != ref.compiled_bytes:
+            raise AdapterLoadFailed("The compiled form has another size than was recorded.")
+        return adapter

@@ -1,0 +1,187 @@
+"""The composition root: the only file that names every concrete class."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+from typing import cast
+
+import structlog
+import torch
+from transformers.utils import logging as transformers_logging
+
+from service.adapters.disk_cache import DiskCache
+from service.adapters.limits import AdapterLimits
+from service.adapters.registry import AdapterRegistry
+from service.adapters.residency import Residency
+from service.adapters.store import AdapterStore
+from service.api.dependencies import BuildInfo, Services
+from service.compiler.launcher import ChildCompiler
+from service.engine.async_engine import AsyncEngine
+from service.engine.block_manager import BlockManager
+from service.engine.engine import EngineParts
+from service.engine.loader import AdapterLoader
+from service.engine.model_runner import ModelRunner
+from service.engine.scheduler import Scheduler, SchedulerConfig
+from service.handlers.adapter_views import Tier
+from service.handlers.adapters import AdapterService
+from service.handlers.generation import GenerationHandler
+from service.handlers.lifecycle import Lifecycle
+from service.handlers.models import ModelCatalog
+from service.model.kv_store import KVStore
+from service.model.lanes.ragged import RaggedLane
+from service.model.loader import LoadedBase, LoadOptions, load_base
+from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
+from service.model.pool import AdapterPool
+from service.settings import Settings
+from service.telemetry import Metrics, Telemetry
+
+log = structlog.get_logger(__name__)
+
+
+def build_services(settings: Settings) -> Services:
+    """The base is in memory when this returns; threads start when `Services.running` is entered.
+
+    Raises `ConfigurationError` with a sentence when the service cannot start.
+    """
+    base, memory = _load(settings)
+    limits = _adapter_limits(settings)
+    store = AdapterStore(settings.adapters_store, limits)
+    compiler = ChildCompiler(base.description, limits, is_base_strict=settings.strict_base)
+    cache = DiskCache(
+        settings.cache_dir, settings.disk_adapter_bytes, base.description, rebuild(store, compiler)
+    )
+    engine = AsyncEngine(_engine_parts(settings, base, memory, cache), settings.max_waiting)
+    registry = AdapterRegistry()
+    adapters = AdapterService(
+        store,
+        compiler,
+        cache,
+        registry,
+        base.description,
+        limits,
+        unload=engine.unload,
+        resident_tier=lambda digest: cast("Tier | None", engine.stats().resident.get(digest)),
+        is_base_strict=settings.strict_base,
+    )
+    telemetry = Telemetry(Metrics(engine.stats), structlog.get_logger("service.access"))
+    build = _build_info(base)
+    return Services(
+        settings=settings,
+        base=base.description,
+        build=build,
+        generation=GenerationHandler(
+            base.description, base.tokenizer, registry, engine, telemetry.metrics
+        ),
+        adapters=adapters,
+        models=ModelCatalog(base.description, build.base_created, adapters),
+        engine=engine,
+        telemetry=telemetry,
+        lifecycle=Lifecycle(),
+        running=partial(_running, engine, adapters),
+    )
+
+
+@asynccontextmanager
+async def _running(engine: AsyncEngine, adapters: AdapterService) -> AsyncIterator[None]:
+    log.info("opening_store")
+    await adapters.start()
+    log.info("store_ready", adapters=len(adapters.list_models()))
+    engine.start()
+    try:
+        yield
+    finally:
+        await engine.stop()
+        await adapters.close()
+
+
+def rebuild(store: AdapterStore, compiler: ChildCompiler) -> Callable[[str, Path], Path]:
+    """How the cache gets back a compiled form that it has lost: from the store's original."""
+    return lambda digest, work: compiler.compile(store.object_folder(digest), work).compiled
+
+
+def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    started = perf_counter()
+    log.info("loading_base", model=settings.model_name)
+    base = load_base(
+        LoadOptions(
+            base_model=settings.base_model,
+            revision=settings.revision,
+            served_model_name=settings.model_name,
+            device=settings.device,
+            dtype=settings.dtype,
+            max_model_len=settings.max_model_len,
+        )
+    )
+    options = MemoryOptions(
+        max_model_len=base.description.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        block_size=settings.block_size,
+        kv_bytes=settings.kv_bytes,
+        device_adapter_bytes=settings.device_adapter_bytes,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+    )
+    memory = plan_memory(options, base.layers, base.model.dtype, base.model.device)
+    log.info(
+        "base_loaded",
+        seconds=round(perf_counter() - started, 1),
+        architecture=base.description.architecture,
+        dtype=base.description.dtype,
+        device=str(base.model.device),
+        sites=len(base.sites),
+        kv_tokens=memory.num_blocks * settings.block_size,
+        adapter_mib=memory.device_adapter_bytes >> 20,
+    )
+    return base, memory
+
+
+def _engine_parts(
+    settings: Settings, base: LoadedBase, memory: MemoryPlan, cache: DiskCache
+) -> EngineParts:
+    device, dtype = base.model.device, base.model.dtype
+    residency = Residency(memory.device_adapter_bytes, settings.host_adapter_bytes)
+    blocks = BlockManager(memory.num_blocks, settings.block_size)
+    config = SchedulerConfig(
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_mixed_prefill_tokens=settings.max_mixed_prefill_tokens,
+    )
+    store = KVStore(base.layers, memory.num_blocks, settings.block_size, dtype, device)
+    return EngineParts(
+        scheduler=Scheduler(config, blocks, residency),
+        blocks=blocks,
+        residency=residency,
+        pool=AdapterPool(base.sites, memory.device_adapter_bytes, device),
+        runner=ModelRunner(RaggedLane(base.model, store, base.context)),
+        loader=AdapterLoader(cache, pin_memory=device.type == "cuda"),
+        eos_token_ids=base.tokenizer.eos_token_ids,
+        cold_load_timeout_s=settings.cold_load_timeout_s,
+        disk_stats=cache.stats,
+    )
+
+
+def _adapter_limits(settings: Settings) -> AdapterLimits:
+    return AdapterLimits(
+        max_upload_bytes=settings.max_upload_bytes,
+        max_lora_rank=settings.max_lora_rank,
+        compile_timeout_s=settings.compile_timeout_s,
+        compile_memory_bytes=settings.compile_memory_bytes,
+        store_budget_bytes=settings.store_bytes,
+    )
+
+
+def _build_info(base: LoadedBase) -> BuildInfo:
+    config = Path(base.description.folder) / "config.json"
+    return BuildInfo(
+        version=metadata.version("repertoire"),
+        torch=torch.__version__,
+        device=str(base.model.device),
+        base_created=int(config.stat().st_mtime),
+        details=(("lane", "ragged"),),
+    )
