@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from service.adapters.objects import ObjectFolder
 from service.errors import ConfigurationError, StoreFull
 
 PRIVATE_FOLDER = ".repertoire"
+_REMOVE_ATTEMPTS = 20
+_LOCK_ATTEMPTS = 30
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -162,13 +165,16 @@ class AdapterStore:
         }
 
     def _take_lock(self) -> None:
+        """Patient: a child that a killed server was just starting holds the lock until it runs."""
         self._lock = os.open(self.private / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.close()
-            message = f"The adapter store {self.root} is used by another process."
-            raise ConfigurationError(message) from error
+        for _ in range(_LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(0.1)
+        self.close()
+        raise ConfigurationError(f"The adapter store {self.root} is used by another process.")
 
 
 @contextmanager
@@ -182,7 +188,12 @@ def _disk_full_is_store_full() -> Iterator[None]:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    """Patient, because a child of a killed server may write for a moment longer."""
+    for _ in range(_REMOVE_ATTEMPTS):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        if not path.exists():
+            return
+        time.sleep(0.1)

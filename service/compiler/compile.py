@@ -18,7 +18,6 @@ from service.compiler.terms import Plan
 from service.compiler.tokenizer_files import check_tokenizer_files
 from service.compiler.unpack import unpack
 from service.compiler.upload import Upload
-from service.errors import AdapterRefused, Refusal
 
 
 def run_job(job: Job) -> Result:
@@ -83,10 +82,10 @@ def _check_base(config: dict[str, Any], job: Job, refusals: Refusals) -> tuple[s
     return ()
 
 
-def _check_weights_exist(names: tuple[str, ...], refusals: Refusals) -> None:
+def _check_weights_exist(names: tuple[str, ...], refusals: Refusals) -> bool:
     pickled = sorted(PICKLED_WEIGHTS & set(names))
     if WEIGHTS in names:
-        return
+        return True
     if pickled:
         message = (
             f"{pickled[0]} is a pickle, which is never opened. Convert it: load it with peft and"
@@ -95,22 +94,26 @@ def _check_weights_exist(names: tuple[str, ...], refusals: Refusals) -> None:
         refusals.add("pickle", pickled[0], message)
     else:
         refusals.add("missing_file", WEIGHTS, f"{WEIGHTS} is missing.")
+    return False
 
 
 def _read_upload(
     config: dict[str, Any], folder: Path, names: tuple[str, ...], refusals: Refusals
 ) -> Upload:
     kind = config.get("peft_type")
-    if not isinstance(kind, str) or kind not in KINDS:
+    is_supported = isinstance(kind, str) and kind in KINDS
+    if not is_supported:
         supported = ", ".join(sorted(KINDS))
         message = f"peft_type {str(kind)[:100]!r} is not supported; supported: {supported}."
         refusals.add("unsupported_kind", "peft_type", message)
-    _check_weights_exist(names, refusals)
-    refusals.raise_if_any()
+    if not _check_weights_exist(names, refusals) or not is_supported:
+        refusals.raise_if_any()
     try:
         infos = read_tensor_infos(folder / WEIGHTS)
     except MalformedFile as error:
-        raise AdapterRefused((Refusal("invalid_file", WEIGHTS, f"{WEIGHTS}: {error}"),)) from error
+        refusals.add("invalid_file", WEIGHTS, f"{WEIGHTS}: {error}")
+        refusals.raise_if_any()
+        raise
     return Upload(config, infos, MappedFile(folder / WEIGHTS))
 
 

@@ -37,7 +37,7 @@ class Job:
         raw = json.loads(data)
         rest = raw["rest"]
         limits = AdapterLimits(**rest.pop("limits"))
-        return cls(base=_decode_base(raw["base"]), limits=limits, **rest)
+        return cls(base=decode_base(raw["base"]), limits=limits, **rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def encode_base(base: BaseDescription) -> str:
     return json.dumps(asdict(base), separators=(",", ":"))
 
 
-def _decode_base(raw: dict[str, Any]) -> BaseDescription:
+def decode_base(raw: dict[str, Any]) -> BaseDescription:
     sites = tuple(
         SiteDescription(
             **{**site, "weight": _location(site["weight"]), "bias": _location(site["bias"])}

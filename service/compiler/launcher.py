@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from service.adapters.compiling import CompileOutcome
+from service.adapters.files import VERSION_FILES
 from service.adapters.limits import AdapterLimits
 from service.compiler.job import Job, Result, encode_base
 from service.core import BaseDescription
@@ -44,7 +45,7 @@ class ChildCompiler:
             raise AdapterRefused(result.refusals)
         if result.too_large:
             raise UploadTooLarge(result.too_large)
-        if result.manifest is None:
+        if result.manifest is None or not _is_plausible(result, source, work):
             _log.warning("compile failed: %s", result.crash)
             raise _failed(result.crash == "out of memory")
         return CompileOutcome(
@@ -78,7 +79,7 @@ class ChildCompiler:
             data = file.read(_MAX_RESULT_BYTES)
         try:
             return Result.decode(data)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             _log.warning("compiler child answered with garbage: %s", error)
             raise _failed(False) from error
 
@@ -91,6 +92,18 @@ class ChildCompiler:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+
+
+def _is_plausible(result: Result, source: Path, work: Path) -> bool:
+    """A child that was taken over must not make the server move files of its choice."""
+    folder, compiled = Path(result.folder), Path(result.compiled)
+    return (
+        folder in (source, work / "unpacked")
+        and compiled == work / "compiled"
+        and not compiled.is_symlink()
+        and result.files == VERSION_FILES
+        and not any((folder / name).is_symlink() for name in result.files)
+    )
 
 
 def _environment() -> dict[str, str]:

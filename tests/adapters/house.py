@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.adapters.compiling import Compiler
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
 from service.adapters.registry import AdapterRegistry
@@ -22,12 +23,16 @@ class House:
     limits: AdapterLimits = field(default_factory=AdapterLimits)
     is_base_strict: bool = False
     cache_bytes: int = 1 << 30
+    compiler: Compiler | None = None
+    """By default the real child."""
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         self.unloaded: list[str] = []
         self.store = AdapterStore(self.root, self.limits)
-        self.compiler = ChildCompiler(self.base, self.limits, is_base_strict=self.is_base_strict)
+        self.compiler = self.compiler or ChildCompiler(
+            self.base, self.limits, is_base_strict=self.is_base_strict
+        )
         self.cache = DiskCache(
             self.root / ".repertoire" / "cache",
             self.cache_bytes,

@@ -1,0 +1,107 @@
+"""A process that lives through a store's life and is killed somewhere on the way.
+
+`python -m tests.crash.scenario ROOT KIT LOG [STEP FAILPOINT]`: every finished step is written to
+LOG; the fail point is armed during STEP alone. With a fail point the compiler is a prepared one,
+since only the store is to be looked at; without, it is the real child.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from service.adapters.compiling import CompileOutcome
+from service.adapters.failpoints import VARIABLE
+from service.adapters.files import VERSION_FILES
+from service.adapters.manifest import Manifest
+from service.compiler.job import decode_base
+from tests.adapters.house import House
+
+STEPS = ("start", "first", "second", "back", "other", "delete", "again")
+"""`back` points to an older version; `other` publishes the same content under another name."""
+
+
+@dataclass
+class Kit:
+    """What the scenario needs, made once by the test: a base and three compiled adapters."""
+
+    folder: Path
+
+    @property
+    def base(self):
+        return decode_base(json.loads((self.folder / "base.json").read_text()))
+
+    def adapter(self, seed: int) -> Path:
+        return self.folder / str(seed)
+
+    def manifest(self, seed: int) -> Manifest:
+        return Manifest.from_json(json.loads((self.folder / f"{seed}.json").read_text()))
+
+    def compiled(self, seed: int) -> Path:
+        return self.folder / f"{seed}.compiled"
+
+
+class PreparedCompiler:
+    """Knows the kit's adapters by their bytes."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self.num_calls = 0
+
+    def compile(self, source: Path, work: Path) -> CompileOutcome:
+        self.num_calls += 1
+        seed = next(seed for seed in (1, 2, 3) if _is_same(self._kit.adapter(seed), source))
+        compiled = shutil.copyfile(self._kit.compiled(seed), work / "compiled")
+        manifest = self._kit.manifest(seed)
+        return CompileOutcome(manifest, source, VERSION_FILES, compiled, (), ())
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    name = "adapter_model.safetensors"
+    return (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def make_house(root: Path, kit: Kit, *, is_prepared: bool) -> House:
+    compiler = PreparedCompiler(kit) if is_prepared else None
+    return House(root, replace(kit.base, folder=str(kit.folder / "base")), compiler=compiler)
+
+
+async def live(house: House, kit: Kit, log: Path, step: str, point: str) -> None:
+    service = house.service
+    actions = {
+        "start": service.start,
+        "first": lambda: house.publish("a", kit.adapter(1)),
+        "second": lambda: house.publish("a", kit.adapter(2)),
+        "back": lambda: house.publish("a", kit.adapter(1)),
+        "other": lambda: house.publish("b", kit.adapter(1)),
+        "delete": lambda: _delete_and_clean(house),
+        "again": lambda: house.publish("a", kit.adapter(2)),
+    }
+    for name in STEPS:
+        if name == step:
+            os.environ[VARIABLE] = point
+        await actions[name]()
+        os.environ.pop(VARIABLE, None)
+        with log.open("a") as file:
+            file.write(f"{name}\n")
+    await service.close()
+
+
+async def _delete_and_clean(house: House) -> None:
+    await house.service.delete("a")
+    while house.service._tasks:
+        await asyncio.gather(*house.service._tasks)
+
+
+def main() -> None:
+    root, kit, log = Path(sys.argv[1]), Kit(Path(sys.argv[2])), Path(sys.argv[3])
+    step, point = sys.argv[4:6] if len(sys.argv) > 4 else ("", "")
+    house = make_house(root, kit, is_prepared=bool(point))
+    asyncio.run(live(house, kit, log, step, point))
+
+
+if __name__ == "__main__":
+    main()
