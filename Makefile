@@ -1,0 +1,70 @@
+# Two commands: `make serve` and `make test`. Settings are environment variables REPERTOIRE_*.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+# Passed to pip where it would otherwise take another build of torch than the machine needs.
+TORCH_INDEX_URL ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+URL ?= http://127.0.0.1:$(PORT)
+
+export REPERTOIRE_PORT ?= $(PORT)
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev serve test test-crash lint format demo-eval clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## make .venv with what the server needs
+
+install-dev: $(VENV)/.installed-dev ## the same and what tests and checks need
+
+serve: install ## start the server with the demo base and the demo adapters (PORT=8000)
+	REPERTOIRE_BASE_MODEL=$${REPERTOIRE_BASE_MODEL:-demo/demo-base} \
+	REPERTOIRE_EXAMPLE_MODEL=$${REPERTOIRE_EXAMPLE_MODEL:-date-iso} \
+	REPERTOIRE_EXAMPLE_PROMPT=$${REPERTOIRE_EXAMPLE_PROMPT:-March 5, 2024 =>} \
+	$(BIN)/python -m service serve
+
+test: install-dev ## install what tests need and run them
+	$(BIN)/python -m pytest -m "not slow"
+
+test-crash: install-dev ## the long form: 1000 kills at random moments
+	$(BIN)/python -m pytest -m slow tests/crash tests/e2e
+
+lint: install-dev ## ruff, mypy, import rules, Dockerfile
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict service
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+format: install-dev ## let ruff put the code in order
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo-eval: install-dev ## exact match of every demo adapter on a running server (URL=…)
+	$(BIN)/python demo/eval.py --url $(URL)
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .cache *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: | $(BIN)/python
+	@if [ -n "$(TORCH_INDEX_URL)" ]; then \
+		$(PIP) install --index-url "$(TORCH_INDEX_URL)" "torch>=2.11,<2.14"; fi
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.torch
+	@echo "Installing; torch alone is some hundred MB …"
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.torch
+	@echo "Installing with test tools …"
+	$(PIP) install --editable ".[dev]"
+	@touch $(VENV)/.installed $@
