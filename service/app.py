@@ -10,7 +10,12 @@ from service.api import adapters, chat, completions, health, models
 from service.api.auth import AuthMiddleware
 from service.api.dependencies import Services
 from service.api.exceptions import install_handlers
-from service.api.middleware import BodyLimitMiddleware, DrainMiddleware, RequestMiddleware
+from service.api.middleware import (
+    API_PREFIX,
+    BodyLimitMiddleware,
+    DrainMiddleware,
+    RequestMiddleware,
+)
 from service.api.schemas.errors import ErrorBody
 
 # Declared for every route, it also keeps FastAPI from documenting its own error body.
@@ -31,7 +36,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.include_router(health.router)
     for routes in (completions, chat, models, adapters):
-        app.include_router(routes.router, prefix="/v1", responses=_ERRORS)
+        app.include_router(routes.router, prefix=API_PREFIX, responses=_ERRORS)
     install_handlers(app)
     _add_middleware(app, services)
     return app
@@ -42,7 +47,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=services.settings.max_body_bytes,
-        exempt_prefix="/v1/adapters",
+        exempt_prefix=f"{API_PREFIX}/adapters",
     )
     app.add_middleware(DrainMiddleware, lifecycle=services.lifecycle)
     app.add_middleware(AuthMiddleware, keys=services.settings.api_keys())

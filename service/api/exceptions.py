@@ -47,6 +47,8 @@ SHAPES: dict[type[Exception], Shape] = {
 UNEXPECTED = Shape(500, "server_error", "internal_error")
 
 _FIELD = re.compile(r"[a-z_][a-z0-9_]*")
+_MAX_SHOWN = 64
+"""Unknown fields that are named, and characters of each."""
 _TYPE_NAMES = {"str", "int", "float", "bool", "list", "tuple", "dict"}
 
 
@@ -102,14 +104,18 @@ async def _on_invalid_body(request: Request, error: Exception) -> Response:
 async def _on_http_exception(_: Request, error: Exception) -> Response:
     """What the router itself answers: no such route, no such method, unreadable body."""
     assert isinstance(error, HTTPException)
-    name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     body = {
         "message": str(error.detail),
         "type": "invalid_request_error" if error.status_code < 500 else "server_error",
         "param": None,
-        "code": name,
+        "code": _code_of_status(error.status_code),
     }
     return JSONResponse({"error": body}, error.status_code, error.headers)
+
+
+def _code_of_status(status: int) -> str:
+    """`method_not_allowed` and the like; Python's name of 413 changed between versions."""
+    return "too_large" if status == 413 else HTTPStatus(status).phrase.lower().replace(" ", "_")
 
 
 def _param_of(error: Exception) -> str | None:
@@ -119,15 +125,24 @@ def _param_of(error: Exception) -> str | None:
 def _invalid_request(found: Iterable[Any]) -> errors.InvalidRequest:
     """The first thing that is wrong; unknown fields all at once, since they come in groups."""
     problems = list(found)
-    unknown = [_path(one["loc"]) for one in problems if one["type"] == "extra_forbidden"]
+    unknown = [
+        ".".join(_shown(part) for part in one["loc"][1:])
+        for one in problems
+        if one["type"] == "extra_forbidden"
+    ]
     if unknown:
-        names = ", ".join(sorted(unknown))
+        names = ", ".join(sorted(unknown)[:_MAX_SHOWN])
         return errors.InvalidRequest(f"Unknown fields: {names}.", unknown[0])
     first = problems[0]
     if first["type"] == "json_invalid":
         return errors.InvalidRequest("The body is not valid JSON.")
     param = _path(first["loc"])
     return errors.InvalidRequest(f"{param or 'The body'}: {first['msg']}.", param or None)
+
+
+def _shown(part: str | int) -> str:
+    """A client's own field name: bounded, and printable whatever it holds."""
+    return str(part)[:_MAX_SHOWN].encode("ascii", "backslashreplace").decode()
 
 
 def _path(location: Iterable[str | int]) -> str:

@@ -11,9 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.exceptions import error_response
-from service.errors import Draining
+from service.errors import Draining, UploadTooLarge
 from service.handlers.lifecycle import Lifecycle
 from service.telemetry import RequestRecord, Telemetry
+
+API_PREFIX = "/v1"
+"""What is counted as work and turned away while draining; the rest is for operators."""
 
 CLIENT_GONE = 499
 """nginx's status for a request that nobody waits for any more; only ever logged."""
@@ -79,7 +82,7 @@ class DrainMiddleware:
         self._lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or not scope["path"].startswith(f"{API_PREFIX}/"):
             await self._app(scope, receive, send)
             return
         try:
@@ -90,17 +93,28 @@ class DrainMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Bounds what is read into memory. Uploads bound themselves, since they go to disk."""
+    """Bounds what is read into memory. Uploads bound themselves, since they go to disk.
+
+    FastAPI's own limit answers in plain text, which no client of ours can read.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int, exempt_prefix: str) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._exempt_prefix = exempt_prefix
+        self._message = f"The body is larger than {max_bytes} bytes."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(self._exempt_prefix):
             await self._app(scope, receive, send)
             return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if announced.isascii() and announced.isdigit() and int(announced) > self._max_bytes:
+            await error_response(UploadTooLarge(self._message))(scope, receive, send)
+            return
+        await self._app(scope, self._bounded(receive), send)
+
+    def _bounded(self, receive: Receive) -> Receive:
         num_bytes = 0
 
         async def receive_bounded() -> Message:
@@ -108,15 +122,11 @@ class BodyLimitMiddleware:
             message = await receive()
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._max_bytes:
-                raise _too_large(self._max_bytes)
+                # FastAPI turns any other exception while it reads a body into a 400.
+                raise HTTPException(413, self._message)
             return message
 
-        await self._app(scope, receive_bounded, send)
-
-
-def _too_large(max_bytes: int) -> HTTPException:
-    # FastAPI turns any other exception that the reading of a body raises into a 400.
-    return HTTPException(413, f"The body is larger than {max_bytes} bytes.")
+        return receive_bounded
 
 
 def _request_id(sent: str) -> str:
@@ -127,4 +137,8 @@ def _request_id(sent: str) -> str:
 def _endpoint(scope: Scope) -> str:
     """The route's template: a raw path would give a metric label to every client's typing error."""
     route: Any = scope.get("route")
-    return getattr(route, "path", None) or "other"
+    template = getattr(route, "path", None)
+    if template is None:
+        return "other"
+    # The scope holds the route as its router knows it, without the prefix.
+    return f"{API_PREFIX}{template}" if scope["path"].startswith(f"{API_PREFIX}/") else template

@@ -67,10 +67,19 @@ def _encode(tokenizer: Tokenizer, prompt: Prompt) -> tuple[int, ...]:
         case TokenPrompt(ids):
             return ids
         case TextPrompt(text):
-            return tuple(tokenizer.encode(text, add_special_tokens=True))
+            return _encode_text(tokenizer, text, True, "prompt")
         case ChatPrompt(messages):
-            text = tokenizer.render_chat(messages)
-            return tuple(tokenizer.encode(text, add_special_tokens=False))
+            return _encode_text(tokenizer, tokenizer.render_chat(messages), False, "messages")
+
+
+def _encode_text(
+    tokenizer: Tokenizer, text: str, add_special_tokens: bool, param: str
+) -> tuple[int, ...]:
+    try:
+        return tuple(tokenizer.encode(text, add_special_tokens))
+    except UnicodeEncodeError:
+        # JSON can spell half of a surrogate pair, which no tokenizer can read.
+        raise InvalidRequest("The text is not valid Unicode.", param) from None
 
 
 def _num_chars(prompt: Prompt) -> int:

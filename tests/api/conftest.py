@@ -22,7 +22,7 @@ from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.settings import Settings
-from service.telemetry import Metrics, Telemetry
+from service.telemetry import Metrics, Telemetry, configure_logging
 from tests.fakes import ByteTokenizer, FakeEngine, FakeRegistry, adapter_ref, base_description
 
 
@@ -71,6 +71,11 @@ class World:
     def assert_all_given_back(self) -> None:
         """The server cleans up after the client has read the last byte."""
         wait_until(self.is_all_given_back)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _logging() -> None:
+    configure_logging("warning", "json")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The body of `/v1/completions`."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator
@@ -21,6 +22,13 @@ class CompletionBody(SamplingFields):
     max_tokens: int | None = Field(None, ge=0, description="By default 16.")
     logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token.")
     echo: bool = Field(False, description="Begin the text with the prompt.")
+
+    @classmethod
+    def _is_neutral(cls, name: str, value: Any, body: Mapping[str, Any]) -> bool:
+        """As many candidates as choices: nothing is selected."""
+        if name == "best_of":
+            return bool(value == (body.get("n") or 1))
+        return super()._is_neutral(name, value, body)
 
     @field_validator("prompt", mode="wrap")
     @classmethod

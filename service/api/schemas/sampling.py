@@ -89,11 +89,15 @@ class SamplingFields(BaseModel):
                 if value is not None:
                     kept[name] = value
             elif name in cls.neutral:
-                if value is not None and not _is_one_of(value, cls.neutral[name]):
+                if value is not None and not cls._is_neutral(name, value, body):
                     raise InvalidRequest(f"{name} is not supported with this value.", name)
             elif name not in IGNORED:
                 kept[name] = value
         return kept
+
+    @classmethod
+    def _is_neutral(cls, name: str, value: Any, body: Mapping[str, Any]) -> bool:  # noqa: ARG003
+        return _is_one_of(value, cls.neutral[name])
 
     @field_validator("stop", mode="after")
     @classmethod
