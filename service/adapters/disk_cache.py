@@ -1,15 +1,14 @@
 """The disk tier: compiled forms by digest, each rebuildable from the store's original.
 
-Blocking and thread-safe. Evicting unlinks the file; whoever has it open goes on reading it.
+Blocking and thread-safe; several processes may share the folder. Evicting unlinks the file;
+whoever has it open goes on reading it.
 """
 
 import hashlib
 import os
 import re
-import shutil
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,12 +17,16 @@ from typing import BinaryIO
 
 from service.adapters import durable
 from service.adapters.compiled import COMPILER_VERSION, CompiledHeader, read_header
+from service.adapters.scratch import Scratch, remove
 from service.adapters.sealed import copy_sealed, is_intact
 from service.core import AdapterRef, BaseDescription, TierStats
-from service.errors import AdapterLoadFailed
+from service.errors import AdapterLoadFailed, AdapterRefused, UploadTooLarge
 
 Rebuild = Callable[[str, Path], Path]
-"""(digest, empty work folder) → the compiled file, somewhere under that folder."""
+"""(digest, empty work folder) → the compiled file, somewhere under that folder.
+
+May raise what a compile raises.
+"""
 
 _SUFFIX = ".terms"
 
@@ -33,7 +36,7 @@ class DiskCache:
         self, folder: Path, budget_bytes: int, base: BaseDescription, rebuild: Rebuild
     ) -> None:
         self._folder = folder
-        self._temporary = folder / "tmp"
+        self._scratch = Scratch(folder / "tmp")
         self._budget = budget_bytes
         self._base = base
         self._rebuild = rebuild
@@ -49,9 +52,7 @@ class DiskCache:
 
     def start(self) -> None:
         """Learn what an earlier process left; half-written files go."""
-        self._temporary.mkdir(parents=True, exist_ok=True)
-        for leftover in self._temporary.iterdir():
-            _remove(leftover)
+        self._scratch.open()
         pattern = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}" + re.escape(_SUFFIX))
         found = [path for path in self._folder.iterdir() if pattern.fullmatch(path.name)]
         for path in sorted(found, key=lambda path: path.stat().st_mtime_ns):
@@ -70,18 +71,15 @@ class DiskCache:
                 return file
             self._count(misses=1)
             started = time.monotonic()
-            self._build(ref.digest)
-            file = self._open_intact(ref.digest)
+            file = self._build(ref.digest)
             self._count(loads=1, seconds=time.monotonic() - started)
-        if file is None:
-            raise AdapterLoadFailed("The compiled form of the adapter cannot be read back.")
-        return file
+            return file
 
     def put(self, digest: str, compiled: Path) -> None:
         """Take over what a publish has just compiled."""
         with self._flight(digest):
             if not self.has(digest):
-                self._install(digest, compiled)
+                self._install(digest, compiled).close()
 
     def drop(self, digest: str) -> None:
         with self._flight(digest), self._lock:
@@ -153,29 +151,35 @@ class DiskCache:
                 self._sizes.move_to_end(name)
                 self._verified.add(name)
 
-    def _build(self, digest: str) -> None:
-        work = self._temporary / f"build-{uuid.uuid4().hex}"
-        work.mkdir()
+    def _build(self, digest: str) -> BinaryIO:
+        work = self._scratch.path("build")
         try:
-            self._install(digest, self._rebuild(digest, work))
+            work.mkdir()
+            return self._install(digest, self._rebuild(digest, work))
+        except (AdapterRefused, UploadTooLarge) as error:
+            message = f"The stored adapter cannot be used on this base: {error}"
+            raise AdapterLoadFailed(message) from error
         except OSError as error:
             raise AdapterLoadFailed("The adapter could not be written to the cache.") from error
         finally:
-            _remove(work)
+            remove(work)
 
-    def _install(self, digest: str, compiled: Path) -> None:
+    def _install(self, digest: str, compiled: Path) -> BinaryIO:
+        """Opened before others can see it, since they may evict it as soon as they do."""
         name = self._name(digest)
-        draft = self._temporary / f"draft-{uuid.uuid4().hex}"
+        draft = self._scratch.path("draft")
         try:
             durable.write_file(draft, "cache.file", lambda file: copy_sealed(compiled, file))
+            file = draft.open("rb")
+            if not self._is_valid(file, digest):
+                file.close()
+                raise AdapterLoadFailed("The compiled form of the adapter cannot be read back.")
             durable.rename(draft, self._folder / name, "cache")
         finally:
             draft.unlink(missing_ok=True)
-        with self._lock:
-            self._sizes[name] = (self._folder / name).stat().st_size
-            self._sizes.move_to_end(name)
-            self._verified.discard(name)
+        self._touch(name, file)
         self._evict(keep=name)
+        return file
 
     def _evict(self, keep: str) -> None:
         with self._lock:
@@ -199,10 +203,3 @@ class DiskCache:
             self._misses += misses
             self._loads += loads
             self._load_seconds += seconds
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

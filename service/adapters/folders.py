@@ -14,6 +14,8 @@ from pathlib import Path
 from service.adapters import durable
 from service.adapters.compiled import COMPILER_VERSION
 from service.adapters.files import CONFIG, READ_FILES
+from service.adapters.limits import AdapterLimits
+from service.core import BaseDescription
 from service.errors import Refusal
 
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -24,7 +26,7 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 class FolderNote:
     stamp: Stamp
     context: str
-    """Base, compiler and settings under which the folder was judged."""
+    """Base, compiler and settings under which the folder was judged; empty = judge it again."""
     digest: str | None
     refusals: tuple[Refusal, ...] = ()
 
@@ -51,8 +53,9 @@ def copy_files(folder: Path, target: Path) -> tuple[str, ...]:
     return tuple(name for name in names if name not in READ_FILES)
 
 
-def judging_context(fingerprint: str, *, is_base_strict: bool) -> str:
-    return f"{fingerprint} {COMPILER_VERSION} {is_base_strict}"
+def judging_context(base: BaseDescription, limits: AdapterLimits, *, is_base_strict: bool) -> str:
+    """Whatever of this process decides whether a folder can be used."""
+    return f"{base.fingerprint} {base.dtype} {COMPILER_VERSION} {is_base_strict} {limits}"
 
 
 class FolderNotes:

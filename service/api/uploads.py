@@ -73,7 +73,7 @@ class UploadForm:
         self._name: bytearray | None = None
         self._is_name = False
         self._is_complete = False
-        callbacks: "MultipartCallbacks" = {
+        callbacks: MultipartCallbacks = {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
             "on_header_value": self._on_header_value,

@@ -36,10 +36,7 @@ class MappedFile:
 
     def view(self, place: TensorInfo | TensorLocation) -> Array:
         raw = self._bytes[place.offset : place.offset + place.num_bytes]
-        dtype = DTYPES[place.dtype]
-        if place.offset % dtype.itemsize:
-            raw = raw.copy()
-        return raw.view(dtype).reshape(place.shape)
+        return raw.view(DTYPES[place.dtype]).reshape(place.shape)
 
 
 def row_chunks(array: Array) -> Iterator[slice]:
@@ -61,9 +58,9 @@ def is_finite(array: Array) -> bool:
     )
 
 
-def are_equal(one: Array, other: Array) -> bool:
-    """The same values, whatever the dtypes."""
-    return one.shape == other.shape and all(
-        bool(np.array_equal(one[chunk].astype(np.float32), other[chunk].astype(np.float32)))
-        for chunk in row_chunks(one)
+def is_copy(copy: Array, original: Array) -> bool:
+    """The same values, as far as the copy's dtype can hold them."""
+    return copy.shape == original.shape and all(
+        bool(np.array_equal(copy[rows], original[rows].astype(copy.dtype)))
+        for rows in row_chunks(original)
     )

@@ -22,6 +22,7 @@ from service.adapters.staging import Staging
 from service.adapters.store import AdapterStore, Published
 from service.core import AdapterRef, BaseDescription
 from service.errors import (
+    AdapterLoadFailed,
     AdapterNotFound,
     InvalidRequest,
     NameConflict,
@@ -165,7 +166,7 @@ class AdapterService:
     def _commit(self, name: str, outcome: CompileOutcome) -> Published:
         published = self._store.publish(name, outcome, int(self._clock()))
         # The compiled form can be made again, so no failure here takes the version back.
-        with suppress(OSError):
+        with suppress(OSError, AdapterLoadFailed):
             self._cache.put(outcome.manifest.digest, outcome.compiled)
         return published
 

@@ -23,6 +23,9 @@ from service.errors import AdapterRefused, Refusal, RepertoireError
 
 _log = logging.getLogger(__name__)
 
+_PASSING_CODES = frozenset({"too_expensive", "compile_failed"})
+"""Reasons that may be the machine's, so that the next start tries again."""
+
 Commit = Callable[[str, CompileOutcome], object]
 
 
@@ -45,7 +48,7 @@ class FolderImporter:
         self._compiler = compiler
         self._base = base
         self._limits = limits
-        self._context = judging_context(base.fingerprint, is_base_strict=is_base_strict)
+        self._context = judging_context(base, limits, is_base_strict=is_base_strict)
         self._notes = FolderNotes(store.private / "folders.json", store.temporary)
 
     def run(self, commit: Commit) -> dict[str, tuple[Refusal, ...]]:
@@ -85,10 +88,12 @@ class FolderImporter:
                 commit(folder.name, outcome)
             return replace(note, digest=outcome.manifest.digest)
         except AdapterRefused as error:
-            return replace(note, refusals=error.refusals)
+            is_final = not any(reason.code in _PASSING_CODES for reason in error.refusals)
+            return replace(note, context=self._context if is_final else "", refusals=error.refusals)
         except (RepertoireError, OSError) as error:
             message = str(error) if isinstance(error, RepertoireError) else "It cannot be read."
-            return replace(note, refusals=(Refusal("unusable", folder.name, message),))
+            reasons = (Refusal("unusable", folder.name, message),)
+            return replace(note, context="", refusals=reasons)
         finally:
             staging.discard()
 

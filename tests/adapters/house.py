@@ -10,7 +10,6 @@ from service.adapters.registry import AdapterRegistry
 from service.adapters.staging import Staging
 from service.adapters.store import AdapterStore
 from service.compiler.launcher import ChildCompiler
-from service.compiler.rebuild import rebuild_from
 from service.core import BaseDescription
 from service.handlers.adapter_views import PublishResult
 from service.handlers.adapters import AdapterService
@@ -37,7 +36,7 @@ class House:
             self.root / ".repertoire" / "cache",
             self.cache_bytes,
             self.base,
-            rebuild_from(self.store, self.compiler),
+            self._rebuild,
         )
         self.registry = AdapterRegistry()
         self.service = AdapterService(
@@ -51,6 +50,9 @@ class House:
             resident_tier=lambda digest: None,
             is_base_strict=self.is_base_strict,
         )
+
+    def _rebuild(self, digest: str, work: Path) -> Path:
+        return self.compiler.compile(self.store.object_folder(digest), work).compiled
 
     async def publish(self, name: str, folder: Path) -> PublishResult:
         return await self.service.publish(name, self.stage(folder))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from service.adapters.limits import AdapterLimits
-from service.compiler.arrays import are_equal, is_finite
+from service.compiler.arrays import is_copy, is_finite
 from service.compiler.base_weights import BaseWeights
 from service.compiler.kinds.lora_config import LoraConfig
 from service.compiler.kinds.lora_tensors import PREFIX, GroupedTensors, ModuleTensors
@@ -134,7 +134,7 @@ class LoraChecker:
 
     def _check_base_weight(self, site: SiteDescription, name: str) -> None:
         weight = self._weights.view(site.weight)
-        if weight is None or not are_equal(weight, self._upload.view(name)):
+        if weight is None or not is_copy(self._upload.view(name), weight):
             message = f"The tensor {name!r} differs from the base's own weight."
             self._refusals.add("base_differs", name, message)
 

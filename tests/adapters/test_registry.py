@@ -1,0 +1,60 @@
+import asyncio
+
+import pytest
+
+from service.adapters.registry import AdapterRegistry
+from service.core import AdapterRef
+from service.errors import ModelNotFound
+
+
+def ref(number: int, digest: str, name: str = "a") -> AdapterRef:
+    return AdapterRef(name, number, digest * 64, 0)
+
+
+@pytest.fixture
+def registry() -> AdapterRegistry:
+    registry = AdapterRegistry()
+    registry.register("a", {1: ref(1, "1"), 2: ref(2, "2")}, current=2)
+    return registry
+
+
+def test_every_way_to_name_a_version(registry: AdapterRegistry) -> None:
+    assert registry.resolve("a").version == 2
+    assert registry.resolve("a@1").version == 1
+    assert registry.resolve("a@sha256:" + "1" * 8).version == 1
+
+
+@pytest.mark.parametrize(
+    "model", ["b", "a@3", "a@sha256:99999999", "a@stable", "a@", "", "../a", "a@sha256:1"]
+)
+def test_what_does_not_exist(registry: AdapterRegistry, model: str) -> None:
+    with pytest.raises(ModelNotFound):
+        registry.acquire(model)
+
+
+def test_uses_are_counted_by_content(registry: AdapterRegistry) -> None:
+    registry.register("b", {1: ref(1, "1", "b")}, current=1)
+    one, other = registry.acquire("a@1"), registry.acquire("b")
+    assert registry.in_use("1" * 64) == 2
+    registry.release(one)
+    assert registry.in_use("1" * 64) == 1
+    registry.release(other)
+    assert registry.in_use("1" * 64) == 0
+
+
+def test_a_bound_version_outlives_its_name(registry: AdapterRegistry) -> None:
+    async def scenario() -> None:
+        bound = registry.acquire("a")
+        registry.register("a", {3: ref(3, "3")}, current=3)
+        assert registry.acquire("a").version == 3
+        registry.unregister("a")
+        with pytest.raises(ModelNotFound):
+            registry.acquire("a")
+        waiting = asyncio.create_task(registry.drain(bound.digest))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        registry.release(bound)
+        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(registry.drain("9" * 64), 1)
+
+    asyncio.run(scenario())

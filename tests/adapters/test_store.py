@@ -1,0 +1,168 @@
+"""The store with prepared content: layout, damage, other processes, no space."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.adapters import durable, store as store_module
+from service.adapters.compiling import CompileOutcome
+from service.adapters.files import VERSION_FILES
+from service.adapters.journal import Journal
+from service.adapters.limits import AdapterLimits
+from service.adapters.manifest import Manifest
+from service.adapters.store import AdapterStore
+from service.errors import ConfigurationError, StoreFull
+
+
+def open_store(root: Path, **limits: int) -> AdapterStore:
+    store = AdapterStore(root, AdapterLimits(**limits))
+    store.open()
+    return store
+
+
+def outcome(store: AdapterStore, letter: str) -> CompileOutcome:
+    folder = store.temporary / f"staged-{letter}"
+    folder.mkdir(exist_ok=True)
+    for name in VERSION_FILES:
+        (folder / name).write_text(letter)
+    manifest = Manifest(letter * 64, "lora", 1, ("q",), 10, (), ())
+    return CompileOutcome(manifest, folder, VERSION_FILES, folder / "none", (), ())
+
+
+def test_the_layout_on_disk(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.publish("n", outcome(store, "a"), 5)
+    private = tmp_path / ".repertoire"
+    assert {path.name for path in (private / "objects" / ("a" * 64)).iterdir()} == {
+        *VERSION_FILES,
+        "record.json",
+    }
+    record = json.loads((private / "journal" / "n" / "0000000000.json").read_text())
+    assert (record["op"], record["number"], record["digest"]) == ("publish", 1, "a" * 64)
+
+
+def test_a_second_process_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(tmp_path)
+    monkeypatch.setattr(store_module, "_LOCK_ATTEMPTS", 2)
+    with pytest.raises(ConfigurationError, match="another process"):
+        open_store(tmp_path)
+    store.close()
+    open_store(tmp_path).close()
+
+
+def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from service.adapters.store import AdapterStore;"
+        "from service.adapters.limits import AdapterLimits;"
+        "AdapterStore(Path(sys.argv[1]), AdapterLimits()).open();"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    open_store(tmp_path).close()
+
+
+def test_leftovers_and_unreferenced_objects_go_at_start(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.publish("n", outcome(store, "a"), 5)
+    store.close()
+    private = tmp_path / ".repertoire"
+    (private / "tmp" / "upload-x").mkdir()
+    (private / "tmp" / "upload-x" / "f").touch()
+    (private / "tmp" / "journal-x").touch()
+    (private / "objects" / ("b" * 64)).mkdir()
+    store = open_store(tmp_path)
+    assert list((private / "tmp").iterdir()) == []
+    assert [path.name for path in (private / "objects").iterdir()] == ["a" * 64]
+
+
+def test_a_writer_that_was_faster_is_respected(tmp_path: Path) -> None:
+    """Two writers of one journal, as in a shared folder: numbers stay unique."""
+    store = open_store(tmp_path)
+    store.publish("n", outcome(store, "a"), 5)
+    other = Journal(tmp_path / ".repertoire" / "journal", store.temporary)
+    operation = other.replay("n").operation_for("c" * 64, 6)
+    other.append("n", 1, operation)
+    assert store.publish("n", outcome(store, "b"), 7).version.number == 3
+    assert other.replay("n").current == 3
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"op":"fly"}', '{"op":"publish"}', "\x00"])
+def test_a_damaged_journal_stops_the_start(tmp_path: Path, content: str) -> None:
+    store = open_store(tmp_path)
+    store.publish("n", outcome(store, "a"), 5)
+    store.close()
+    (tmp_path / ".repertoire" / "journal" / "n" / "0000000001.json").write_text(content)
+    with pytest.raises(ConfigurationError, match="damaged"):
+        open_store(tmp_path)
+
+
+def test_a_gap_in_a_journal_stops_the_start(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    for letter in "abc":
+        store.publish("n", outcome(store, letter), 5)
+    store.close()
+    (tmp_path / ".repertoire" / "journal" / "n" / "0000000001.json").unlink()
+    with pytest.raises(ConfigurationError, match="gap"):
+        open_store(tmp_path)
+
+
+def test_a_damaged_summary_is_told_and_repaired_by_uploading_again(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.publish("n", outcome(store, "a"), 5)
+    store.close()
+    record = store.object_folder("a" * 64) / "record.json"
+    record.write_text("{")
+    store = open_store(tmp_path)
+    assert store.manifest("a" * 64) is None
+    store.publish("m", outcome(store, "a"), 6)
+    assert store.manifest("a" * 64) is not None
+    assert json.loads(record.read_text())
+
+
+@pytest.mark.parametrize("step", ["write_file", "create_once", "rename", "sync_file"])
+def test_a_full_disk_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    store = open_store(tmp_path)
+    store.publish("n", outcome(store, "a"), 5)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, step, fail)
+        with pytest.raises(StoreFull):
+            store.publish("n", outcome(store, "b"), 6)
+    assert store.history("n").current == 1
+    assert store.num_bytes() == 10
+    assert not store.object_folder("b" * 64).exists()
+    assert store.publish("n", outcome(store, "b"), 7).version.number == 2
+
+
+def test_budgets(tmp_path: Path) -> None:
+    store = open_store(tmp_path, store_budget_bytes=20, max_adapters=2)
+    store.publish("n", outcome(store, "a"), 5)
+    store.publish("n", outcome(store, "b"), 5)
+    with pytest.raises(StoreFull, match="20 bytes"):
+        store.publish("n", outcome(store, "c"), 5)
+    with pytest.raises(StoreFull):
+        store.check_room(1)
+    store.publish("m", outcome(store, "a"), 5)
+    with pytest.raises(StoreFull, match="2 adapters"):
+        store.publish("k", outcome(store, "a"), 5)
+    assert store.delete("n", 9)
+    assert not store.delete("n", 9)
+    assert store.remove_unreferenced("b" * 64)
+    assert not store.remove_unreferenced("a" * 64)
+    store.publish("k", outcome(store, "c"), 5)
+
+
+def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError):
+        open_store(tmp_path / "file")
