@@ -1,7 +1,9 @@
 """Paged keys and values of all layers; whose block is whose, `engine/block_manager.py` says."""
 
+import math
 from dataclasses import dataclass
 
+import numpy
 import torch
 
 
@@ -37,11 +39,11 @@ class KVStore:
         self.num_blocks = num_blocks
         rows = num_blocks * block_size
         self._keys = {
-            layer: torch.zeros(rows, one.num_heads, one.key_dim, dtype=dtype, device=device)
+            layer: _zeros((rows, one.num_heads, one.key_dim), dtype, device)
             for layer, one in shapes.items()
         }
         self._values = {
-            layer: torch.zeros(rows, one.num_heads, one.value_dim, dtype=dtype, device=device)
+            layer: _zeros((rows, one.num_heads, one.value_dim), dtype, device)
             for layer, one in shapes.items()
         }
 
@@ -60,3 +62,12 @@ class KVStore:
         paged = rows.view(self.num_blocks, self.block_size, *rows.shape[1:])
         picked = paged.index_select(0, blocks.flatten())
         return picked.view(blocks.shape[0], -1, *rows.shape[1:])
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros, since what a mask hides still must not be NaN; on a CPU, pages nobody has used yet
+    take no memory and no time (numpy asks the system for zeroed pages, torch writes them)."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    num_bytes = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(numpy.zeros(num_bytes, dtype=numpy.uint8)).view(dtype).view(shape)
