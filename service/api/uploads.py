@@ -35,7 +35,7 @@ async def receive_upload(request: Request, adapters: AdapterService) -> tuple[st
         raise UploadTooLarge(f"More than {adapters.limits.max_upload_bytes} bytes.")
     staging = await adapters.open_staging(expected)
     try:
-        form = UploadForm(boundary, staging, adapters.limits)
+        form = UploadForm(boundary, staging, adapters.limits, adapters.check_name)
         await _pump(request, adapters, form, limit)
         return form.name(), staging
     except BaseException:
@@ -64,8 +64,15 @@ def _feeding(form: "UploadForm", data: bytes) -> Callable[[], None]:
 class UploadForm:
     """Turns a byte stream into parts: `name` in memory, `files` and `archive` in the staging."""
 
-    def __init__(self, boundary: bytes, staging: Staging, limits: AdapterLimits) -> None:
+    def __init__(
+        self,
+        boundary: bytes,
+        staging: Staging,
+        limits: AdapterLimits,
+        check_name: Callable[[str], None],
+    ) -> None:
         self._staging = staging
+        self._check_name = check_name
         self._max_parts = limits.max_files + 2
         self._num_parts = 0
         self._header: tuple[bytes, bytes] = (b"", b"")
@@ -155,6 +162,9 @@ class UploadForm:
 
     def _on_part_end(self) -> None:
         self._staging.end()
+        if self._is_name and self._name is not None:
+            # At once, so that a wrong name does not cost its sender the whole upload.
+            self._check_name(_text(bytes(self._name), "name"))
 
     def _on_end(self) -> None:
         self._is_complete = True

@@ -72,6 +72,8 @@ class AdapterService:
         self._errored: dict[str, tuple[Refusal, ...]] = {}
         self._changing = asyncio.Lock()
         """Held by whoever changes the store: order, numbers and the registry move together."""
+        self._compiling = asyncio.Semaphore(limits.max_parallel_compiles)
+        """Waited for here and not in a thread, so that waiting uploads take no thread."""
         self._tasks: set[asyncio.Task[object]] = set()
         self._threads = ThreadPoolExecutor(
             limits.max_parallel_compiles + _NUM_SPARE_THREADS, thread_name_prefix="adapters"
@@ -151,7 +153,10 @@ class AdapterService:
             self.check_name(name)
             if staging.is_empty:
                 raise InvalidRequest("The upload holds neither `files` nor an `archive`.", "files")
-            outcome = await self._in_thread(self._compiler.compile, staging.source, staging.work)
+            async with self._compiling:
+                outcome = await self._in_thread(
+                    self._compiler.compile, staging.source, staging.work
+                )
             async with self._changing:
                 published = await self._in_thread(self._commit, name, outcome)
                 self._register(name)

@@ -3,10 +3,14 @@
 import io
 import json
 import tarfile
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -51,6 +55,13 @@ def house(tmp_path: Path, base: TinyBase) -> House:
 
 @pytest.fixture
 def client(house: House) -> Iterator[TestClient]:
+    with serving(house) as client:
+        yield client
+    assert list(house.store.temporary.iterdir()) == [], "nothing may be left over"
+
+
+@contextmanager
+def serving(house: House) -> Iterator[TestClient]:
     app = FastAPI()
     app.state.services = FakeServices(house.service)
     app.include_router(routes.router, prefix="/v1")
@@ -63,7 +74,6 @@ def client(house: House) -> Iterator[TestClient]:
         client.portal.call(house.service.start)
         yield client
         client.portal.call(house.service.close)
-    assert list(house.store.temporary.iterdir()) == [], "nothing may be left over"
 
 
 def parts(folder: Path, **changed: bytes | None) -> list[tuple[str, tuple[str, bytes]]]:
@@ -301,3 +311,28 @@ def test_pages_and_documentation(client: TestClient, folder: Path) -> None:
     document = client.get("/openapi.json").json()
     body = document["paths"]["/v1/adapters"]["post"]["requestBody"]["content"]
     assert "archive" in body["multipart/form-data"]["schema"]["properties"]
+
+
+def test_a_hostile_upload_does_not_hold_up_the_others(
+    tmp_path: Path, base: TinyBase, folder: Path
+) -> None:
+    """Expressions that never end, more than may be compiled at a time."""
+    limits = AdapterLimits(compile_timeout_s=2, max_parallel_compiles=2)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["target_modules"] = r"(([a-z_.0-9]+)+)+!"
+    hostile = parts(folder, adapter_config__json=json.dumps(config).encode())
+    house = House(tmp_path / "store", base.description, limits)
+    with serving(house) as client, ThreadPoolExecutor(5) as threads:
+        send = partial(client.post, "/v1/adapters", data={"name": "evil"}, files=hostile)
+        pending = [threads.submit(send) for _ in range(5)]
+        time.sleep(0.7)
+        started = time.monotonic()
+        assert client.get("/v1/adapters").json()["data"] == []
+        nameless = client.post("/v1/adapters", files=parts(folder))
+        assert nameless.status_code == 400
+        assert time.monotonic() - started < 1
+        assert not any(one.done() for one in pending)
+        good = client.post("/v1/adapters", data={"name": "good"}, files=parts(folder))
+        assert good.status_code == 201
+        codes = {one.result().json()["error"]["reasons"][0]["code"] for one in pending}
+        assert codes == {"too_expensive"}
