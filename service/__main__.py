@@ -1,19 +1,27 @@
 """Command line → settings → services → server."""
 
+import os
 import sys
 from collections.abc import Sequence
+
+import structlog
 
 from service.api.server import run_server
 from service.app import create_app
 from service.errors import ConfigurationError
-from service.settings import parse_command_line
+from service.settings import parse_command_line, unknown_variables
 from service.telemetry import configure_logging
+
+log = structlog.get_logger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
     try:
         settings = parse_command_line(arguments)
         configure_logging(settings.log_level, settings.log_format)
+        for name in unknown_variables(os.environ):
+            log.warning("unknown_setting", variable=name)
+        settings.api_keys()  # raises now, not after the base has been loaded
         # The model's libraries take seconds to import: not before the settings are right.
         from service.bootstrap import build_services
 

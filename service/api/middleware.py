@@ -64,7 +64,10 @@ class RequestMiddleware:
         self._telemetry.metrics.requests.labels(endpoint, str(status)).inc()
         if record.num_prompt_tokens is not None:
             self._telemetry.metrics.request_latency.observe(seconds)
-        self._telemetry.log.info(
+        # Probes and scrapes come every few seconds for ever.
+        is_work = scope["path"].startswith(f"{API_PREFIX}/") or status >= 400
+        write = self._telemetry.log.info if is_work else self._telemetry.log.debug
+        write(
             "request",
             method=scope["method"],
             endpoint=endpoint,

@@ -135,7 +135,7 @@ class Envelope:
         return {**self._fields, "choices": bodies, "usage": usage.body()}
 
     def frames(self, includes_usage: bool) -> "Frames":
-        head = json.dumps({**self._fields, "object": self._wire.chunk_object})
+        head = _compact({**self._fields, "object": self._wire.chunk_object})
         return Frames(self._wire, "data: " + head[:-1], includes_usage)
 
 
@@ -156,8 +156,12 @@ class Frames:
         return f"{self._head}{self._wire.part(delta)}{self._tail}"
 
     def usage(self, usage: Usage) -> str:
-        return f'{self._head}],"usage":{json.dumps(usage.body())}}}\n\n'
+        return f'{self._head}],"usage":{_compact(usage.body())}}}\n\n'
 
 
 def _dump_logprobs(convert: ToLogprobs | None, delta: Delta) -> str:
-    return json.dumps(convert(delta.logprobs)) if convert and delta.logprobs else "null"
+    return _compact(convert(delta.logprobs)) if convert and delta.logprobs else "null"
+
+
+def _compact(body: dict[str, Any]) -> str:
+    return json.dumps(body, separators=(",", ":"))
