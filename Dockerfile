@@ -33,7 +33,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     REPERTOIRE_HOST=0.0.0.0 \
     REPERTOIRE_PORT=8000 \
     REPERTOIRE_LOG_FORMAT=json
-USER repertoire
+USER 10001
 WORKDIR /home/repertoire
 VOLUME /data
 EXPOSE 8000

@@ -50,8 +50,13 @@ def build_services(settings: Settings) -> Services:
     limits = _adapter_limits(settings)
     store = AdapterStore(settings.adapters_store, limits)
     compiler = ChildCompiler(base.description, limits, is_base_strict=settings.strict_base)
+    # Of its own: a cold load must not wait behind an upload, and what was accepted stays so.
+    recompiler = ChildCompiler(base.description, limits)
     cache = DiskCache(
-        settings.cache_dir, settings.disk_adapter_bytes, base.description, rebuild(store, compiler)
+        settings.cache_dir / "adapters",
+        settings.disk_adapter_bytes,
+        base.description,
+        rebuild(store, recompiler),
     )
     engine = AsyncEngine(_engine_parts(settings, base, memory, cache), settings.max_waiting)
     registry = AdapterRegistry()
@@ -65,6 +70,7 @@ def build_services(settings: Settings) -> Services:
         unload=engine.unload,
         resident_tier=lambda digest: cast("Tier | None", engine.stats().resident.get(digest)),
         is_base_strict=settings.strict_base,
+        max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
     )
     telemetry = Telemetry(Metrics(engine.stats), structlog.get_logger("service.access"))
     build = _build_info(base)

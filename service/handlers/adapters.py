@@ -24,6 +24,7 @@ from service.core import AdapterRef, BaseDescription
 from service.errors import (
     AdapterLoadFailed,
     AdapterNotFound,
+    AdapterRefused,
     InvalidRequest,
     NameConflict,
     Refusal,
@@ -56,9 +57,11 @@ class AdapterService:
         unload: Callable[[str], object],
         resident_tier: Callable[[str], Tier | None],
         is_base_strict: bool = False,
+        max_compiled_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`unload` and `resident_tier` take a digest and speak of the engine's memory."""
+        """`unload` and `resident_tier` take a digest and speak of the engine's memory, which
+        holds adapters of up to `max_compiled_bytes`."""
         self.limits = limits
         self.registry = registry
         self._store = store
@@ -68,6 +71,7 @@ class AdapterService:
         self._unload = unload
         self._resident_tier = resident_tier
         self._is_base_strict = is_base_strict
+        self._max_compiled_bytes = max_compiled_bytes
         self._clock = clock
         self._errored: dict[str, tuple[Refusal, ...]] = {}
         self._changing = asyncio.Lock()
@@ -157,6 +161,7 @@ class AdapterService:
                 outcome = await self._in_thread(
                     self._compiler.compile, staging.source, staging.work
                 )
+            self._check_size(outcome)
             async with self._changing:
                 published = await self._in_thread(self._commit, name, outcome)
                 self._register(name)
@@ -167,6 +172,16 @@ class AdapterService:
         return PublishResult(
             name, version, published.is_created, outcome.warnings, outcome.unused_files
         )
+
+    def _check_size(self, outcome: CompileOutcome) -> None:
+        num_bytes = outcome.manifest.payload_bytes(self._base.dtype)
+        if self._max_compiled_bytes is not None and num_bytes > self._max_compiled_bytes:
+            message = (
+                f"The adapter takes {num_bytes:,} bytes in memory, but this server keeps"
+                f" {self._max_compiled_bytes:,} for adapters; lower its rank or ask the operator"
+                " to raise --device-adapter-bytes and --host-adapter-bytes."
+            )
+            raise AdapterRefused((Refusal("too_large", "adapter_model.safetensors", message),))
 
     def _commit(self, name: str, outcome: CompileOutcome) -> Published:
         published = self._store.publish(name, outcome, int(self._clock()))
