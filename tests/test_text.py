@@ -159,6 +159,27 @@ def cut_at_first_stop(text: str, stops: Sequence[str]) -> str:
 
 
 @settings(max_examples=300)
+@given(st.text("ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=9), max_size=3))
+def test_stop_strings_in_single_characters(text: str, stops: list[str]) -> None:
+    """Two letters, so that a stop string often begins again within itself."""
+    checker, shown = StopChecker(stops), ""
+    for char in text:
+        result = checker.add(char)
+        shown += result.text
+        if result.stop is not None:
+            break
+    else:
+        shown += checker.flush()
+    assert shown == cut_at_first_stop(text, stops)
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "shown"), [("aaab", "aab", "a"), ("ababac", "abac", "ab"), ("aab", "b", "aa")]
+)
+def test_a_stop_string_that_begins_within_a_failed_one(text: str, stop: str, shown: str) -> None:
+    assert StopChecker([stop]).add(text).text == shown
+
+
 @given(
     st.text("ab\n", max_size=30),
     st.lists(st.text("ab\n", min_size=1, max_size=5), max_size=4),

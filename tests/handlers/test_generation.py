@@ -108,7 +108,10 @@ def test_closing_early_aborts(scene: Scene, n: int, num_deltas: int) -> None:
             await anext(deltas)
         await answer.aclose()
         await answer.aclose()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}, "somebody still reads"
 
+    scene.engine.seconds_per_token = 0.001
     run(work())
     assert len(scene.engine.aborted) == n
     scene.assert_given_back()
