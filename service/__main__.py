@@ -1,15 +1,17 @@
 """Command line → settings → services → server."""
 
+import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
 import structlog
 
-from service.api.server import run_server
+from service.api.server import check_port_is_free, run_server
 from service.app import create_app
 from service.errors import ConfigurationError
-from service.settings import parse_command_line, unknown_variables
+from service.settings import Settings, parse_command_line, unknown_variables
 from service.telemetry import configure_logging
 
 log = structlog.get_logger(__name__)
@@ -21,7 +23,9 @@ def main(arguments: Sequence[str]) -> int:
         configure_logging(settings.log_level, settings.log_format)
         for name in unknown_variables(os.environ):
             log.warning("unknown_setting", variable=name)
-        settings.api_keys()  # raises now, not after the base has been loaded
+        # What is wrong anyway is said now, not after the base has been loaded.
+        settings.api_keys()
+        check_port_is_free(settings.host, settings.port)
         # The model's libraries take seconds to import: not before the settings are right.
         from service.bootstrap import build_services
 
@@ -30,18 +34,21 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"repertoire: {error}\n")
         return 2
-    name = services.base.name
-    return run_server(
-        app, settings, services.lifecycle, lambda url: _greet(url, name, settings.has_keys)
-    )
+    return run_server(app, settings, services.lifecycle, lambda url: _greet(url, settings))
 
 
-def _greet(url: str, model: str, needs_key: bool) -> None:
-    key = '-H "Authorization: Bearer $API_KEY" ' if needs_key else ""
+def _greet(url: str, settings: Settings) -> None:
+    body = {
+        "model": settings.example_model or settings.model_name,
+        "prompt": settings.example_prompt,
+        "max_tokens": 32,
+        "temperature": 0,
+    }
+    key = '-H "Authorization: Bearer $API_KEY" ' if settings.has_keys else ""
     sys.stderr.write(
-        f"Serving {model} on {url}. Try:\n"
+        f"\nReady: {settings.model_name} and its adapters on {url}. Try:\n\n"
         f"  curl {url}/v1/completions {key}-H 'Content-Type: application/json' "
-        f"""-d '{{"model": "{model}", "prompt": "Hello", "max_tokens": 16}}'\n"""
+        f"-d {shlex.quote(json.dumps(body))}\n\n"
     )
 
 

@@ -46,9 +46,10 @@ def build_services(settings: Settings) -> Services:
 
     Raises `ConfigurationError` with a sentence when the service cannot start.
     """
-    base, memory = _load(settings)
     limits = _adapter_limits(settings)
     store = AdapterStore(settings.adapters_store, limits)
+    store.open()  # before the base takes its time: the store may be somebody else's
+    base, memory = _load(settings)
     compiler = ChildCompiler(base.description, limits, is_base_strict=settings.strict_base)
     # Of its own: a cold load must not wait behind an upload, and what was accepted stays so.
     recompiler = ChildCompiler(base.description, limits)
@@ -58,7 +59,10 @@ def build_services(settings: Settings) -> Services:
         base.description,
         rebuild(store, recompiler),
     )
-    engine = AsyncEngine(_engine_parts(settings, base, memory, cache), settings.max_waiting)
+    engine = AsyncEngine(
+        _engine_parts(settings, base, memory, cache),
+        max_pending=settings.max_waiting + settings.max_num_seqs,
+    )
     registry = AdapterRegistry()
     adapters = AdapterService(
         store,

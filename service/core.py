@@ -249,7 +249,7 @@ class ResidencyPlan:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One forward over a flattened batch: decode rows first, sorted by slot, then prefill chunks."""
+    """One forward over a flattened batch: decode rows first, sorted by slot, then chunks."""
 
     token_ids: list[int]
     """[T]"""

@@ -1,4 +1,4 @@
-"""Every error the service raises on purpose. Knows no HTTP: `api/exceptions.py` maps it to status codes.
+"""Every error the service raises on purpose. `api/exceptions.py` maps them to status codes.
 
 RepertoireError
 ├── InvalidRequest            a field of the request is wrong; carries `param`
@@ -57,7 +57,7 @@ class Refusal:
     """One reason why an upload cannot be served exactly."""
 
     code: str
-    """Machine-readable: `unsupported_field`, `unknown_tensor`, `missing_tensor`, `wrong_shape`, …"""
+    """Machine-readable: `unsupported_field`, `unknown_tensor`, `wrong_shape`, …"""
     subject: str
     """The config field, tensor or file the reason is about."""
     message: str

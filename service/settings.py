@@ -138,6 +138,12 @@ class Settings(BaseSettings):
     strict_base: bool = Field(
         False, description="Refuse adapters that name another base or revision (switch)."
     )
+    example_model: str | None = Field(
+        None, description="Model in the curl line shown when ready (name); the base by default."
+    )
+    example_prompt: str = Field(
+        "Hello", description="Prompt in the curl line shown when ready (text)."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages that are logged (name)."
     )

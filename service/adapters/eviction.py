@@ -1,4 +1,4 @@
-"""Who leaves a full tier. A policy orders digests; who may leave at all is the caller's business."""
+"""Who leaves a full tier. A policy orders digests; who may leave is the caller's business."""
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict

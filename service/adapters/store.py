@@ -49,7 +49,9 @@ class AdapterStore:
         self._lock: int | None = None
 
     def open(self) -> None:
-        """Take the store, remove what a crash left over and replay the journal."""
+        """Take the store, remove what a crash left over and replay the journal; once is enough."""
+        if self._lock is not None:
+            return
         try:
             for folder in (self.temporary, self.private / "journal", self.private / "objects"):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service.errors import ConfigurationError
 from service.handlers.lifecycle import Lifecycle, LifecycleState
 from service.settings import Settings
 
@@ -55,6 +56,20 @@ class DrainingServer(uvicorn.Server):
         if self._deadline is None:
             return False
         return self._lifecycle.num_requests == 0 or time.monotonic() >= self._deadline
+
+
+def check_port_is_free(host: str, port: int) -> None:
+    """Raises `ConfigurationError`: uvicorn itself would only find out once the base is loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = error.strerror or "no such address"
+        raise ConfigurationError(f"--port: cannot listen on {host}:{port} ({reason})") from error
 
 
 def run_server(

@@ -1,5 +1,6 @@
 """transformers' tokenizer behind the protocol of `service/text.py`."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,12 @@ class HFTokenizer:
 
     def __init__(self, tokenizer: Any, eos_token_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
+        self._added = frozenset(tokenizer.added_tokens_decoder)
         self._special = frozenset(tokenizer.all_special_ids) | frozenset(
             token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
         )
         self.vocab_size = len(tokenizer)
+        self._is_byte_level = _decodes_bytes(tokenizer)
         fallback = tokenizer.eos_token_id
         self.eos_token_ids = eos_token_ids or frozenset([fallback] if fallback is not None else [])
 
@@ -37,9 +40,9 @@ class HFTokenizer:
         token = self._tokenizer.convert_ids_to_tokens(token_id)
         if token is None:
             return b""
-        if token_id in self._special:
+        if token_id in self._added:
             return str(token).encode()
-        if all(character in _BYTE_OF for character in token):
+        if self._is_byte_level:
             return bytes(_BYTE_OF[character] for character in token)
         if len(token) == 6 and token.startswith("<0x"):
             return bytes([int(token[3:5], 16)])
@@ -58,6 +61,13 @@ class HFTokenizer:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InvalidRequest(f"The chat template refuses: {reason}", "messages") from error
         return prompt
+
+
+def _decodes_bytes(tokenizer: Any) -> bool:
+    """Whether vocabulary entries are spelled in GPT-2's stand-ins for bytes."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    decoder = json.loads(backend.to_str())["decoder"] if backend is not None else None
+    return "ByteLevel" in json.dumps(decoder)
 
 
 def _byte_alphabet() -> dict[str, int]:
