@@ -115,7 +115,7 @@ def train(model: LlamaForCausalLM, encoder: Encoder, args: argparse.Namespace) -
         if step % 50 == 0:
             seconds = time.monotonic() - start
             print(f"step {step} loss {mean:.4f} {seconds:.0f}s {tokens / seconds:.0f} tok/s")
-        if step % args.every == args.every - 1 and step > 400:
+        if step % args.every == args.every - 1:
             print({name: round(score, 2) for name, score in report(model, encoder, 48).items()})
             save(model, args.out)
             model.train()
@@ -133,13 +133,13 @@ def save(model: LlamaForCausalLM, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--tokens", type=int, default=2500, help="per step")
     parser.add_argument("--ramp", type=int, default=30_000, help="rows until all lengths occur")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--every", type=int, default=500)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--every", type=int, default=450)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

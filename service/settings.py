@@ -172,8 +172,9 @@ class Settings(BaseSettings):
 
     @field_validator("adapters_store", "cache_dir", "api_key_file")
     @classmethod
-    def _expand_home(cls, value: Path | None) -> Path | None:
-        return value and value.expanduser()
+    def _make_absolute(cls, value: Path | None) -> Path | None:
+        """Child processes work in folders of their own."""
+        return value and value.expanduser().absolute()
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:

@@ -38,7 +38,13 @@ class ChildCompiler:
         self._free = threading.BoundedSemaphore(limits.max_parallel_compiles)
 
     def compile(self, source: Path, work: Path) -> CompileOutcome:
-        job = Job(str(source), str(work), self._base, self._limits, self._is_base_strict)
+        job = Job(
+            str(source.absolute()),
+            str(work.absolute()),
+            self._base,
+            self._limits,
+            self._is_base_strict,
+        )
         with self._free:
             result = self._run(job.encode(self._encoded_base), work)
         if result.refusals:

@@ -51,7 +51,7 @@ class Engine:
         self._cold = ColdQueue()
         self._on_loaded = on_loaded
         self._revision = 0
-        self._num_prompt_tokens = 0
+        self._num_steps = self._num_prompt_tokens = self._num_generated_tokens = 0
         self._sequences: dict[str, Sequence] = {}
         self._stats = EngineStats(
             kv_blocks_total=parts.blocks.num_blocks, block_size=parts.blocks.block_size
@@ -59,7 +59,7 @@ class Engine:
 
     @property
     def stats(self) -> EngineStats:
-        """Replaced as a whole after each step, so any thread may read it."""
+        """Replaced as a whole after each change, so any thread may read it."""
         return self._stats
 
     @property
@@ -81,9 +81,10 @@ class Engine:
             if event.is_terminal:
                 del self._sequences[event.request_id]
         for sequence in self._scheduler.take_cooled():
-            self._cold.add(sequence)
-        self._start_loads()
-        self._take_stats(events, prefilled=step is not None)
+            self._wait_cold(sequence)
+        self._num_steps += step is not None
+        self._num_generated_tokens += sum(len(event.token_ids) for event in events)
+        self._settle()
         return events
 
     def add(self, request: GenerationRequest) -> list[TokenEvent]:
@@ -93,14 +94,16 @@ class Engine:
             request,
             seed=secrets.randbits(63) if seed is None else seed,
             eos_token_ids=self._parts.eos_token_ids,
-            deadline=monotonic() + self._parts.cold_load_timeout_s,
         )
         self._sequences[request.request_id] = sequence
         self._num_prompt_tokens += len(request.prompt_ids)
+        events: list[TokenEvent] = []
         if request.adapter is None:
             self._scheduler.add(sequence)
-            return []
-        return self._add_adapted(sequence, request.adapter)
+        else:
+            events = self._add_adapted(sequence, request.adapter)
+        self._settle()
+        return events
 
     def abort(self, request_id: str) -> None:
         """Forget a sequence; its blocks and its slot are free at once. Unknown ids are ignored."""
@@ -111,34 +114,45 @@ class Engine:
             self._cold.remove(sequence)
         else:
             self._scheduler.remove(sequence)
+        self._settle()
 
     def unload(self, digest: str) -> None:
+        """Forget a version in every memory tier as soon as no sequence uses it."""
         self._residency.forget(digest)
-        self._pool.apply(self._residency.take_plan())
+        self._settle()
 
     def finish_load(
         self, digest: str, result: HostAdapter | RepertoireError, seconds: float
     ) -> list[TokenEvent]:
         """A loader thread is done. A failure ends the requests of this version and no others."""
         waiting = self._cold.finish(digest)
-        if isinstance(result, RepertoireError):
+        events: list[TokenEvent] = []
+        try:
+            if isinstance(result, RepertoireError):
+                raise result
+            self._pool.insert_host(digest, result)
+        except RepertoireError as error:
             self._residency.fail_load(digest)
-            return [self._fail(sequence, result) for sequence in waiting]
-        self._pool.insert_host(digest, result)
-        self._residency.finish_load(digest, seconds, num_holders=len(waiting))
-        for sequence in waiting:
-            sequence.holds_host = True
-            self._scheduler.add(sequence)
-        self._start_loads()
-        return []
+            events = [self._fail(sequence, error) for sequence in waiting]
+        else:
+            self._residency.finish_load(digest, seconds, num_holders=len(waiting))
+            for sequence in waiting:
+                sequence.holds_host = True
+                self._scheduler.add(sequence)
+        self._settle()
+        return events
 
     def expire(self) -> list[TokenEvent]:
         """End the sequences that waited too long for their adapter."""
         expired = self._cold.expired(monotonic())
+        if not expired:
+            return []
         for sequence in expired:
             self._cold.remove(sequence)
         error = ColdLoadTimeout("The adapter could not be loaded in time; try again.")
-        return [self._fail(sequence, error) for sequence in expired]
+        events = [self._fail(sequence, error) for sequence in expired]
+        self._settle()
+        return events
 
     def _add_adapted(self, sequence: Sequence, ref: AdapterRef) -> list[TokenEvent]:
         if not self._residency.can_ever_hold(ref):
@@ -150,15 +164,27 @@ class Engine:
             sequence.holds_host = self._residency.hold(ref.digest)
             self._scheduler.add(sequence)
         else:
-            self._cold.add(sequence)
-            self._start_loads()
+            self._wait_cold(sequence)
         return []
+
+    def _wait_cold(self, sequence: Sequence) -> None:
+        """The deadline is a load's: time spent running or in the queue does not count."""
+        sequence.deadline = monotonic() + self._parts.cold_load_timeout_s
+        self._cold.add(sequence)
+
+    def _settle(self) -> None:
+        """After any change: whoever waits for room that it made gets it, and the numbers are true.
+
+        No step may follow, so nothing may be left for the next one.
+        """
+        self._start_loads()
+        self._pool.apply(self._residency.take_plan())
+        self._take_stats()
 
     def _start_loads(self) -> None:
         for ref in self._cold.not_loading():
             if not self._residency.try_reserve_host(ref):
                 break
-            self._pool.apply(self._residency.take_plan())
             self._cold.start(ref.digest)
             self._parts.loader.start(ref, self._on_loaded)
 
@@ -167,19 +193,18 @@ class Engine:
         self._sequences.pop(sequence.request_id, None)
         return TokenEvent(sequence.request_id, finish_reason=FinishReason.ERROR, error=error)
 
-    def _take_stats(self, events: list[TokenEvent], prefilled: bool) -> None:
-        generated = sum(len(event.token_ids) for event in events)
+    def _take_stats(self) -> None:
         self._stats = replace(
             self._stats,
             num_running=len(self._scheduler.running),
             num_waiting=len(self._scheduler.waiting),
             num_cold=len(self._cold),
             kv_blocks_used=self._parts.blocks.num_used,
-            num_steps=self._stats.num_steps + prefilled,
+            num_steps=self._num_steps,
             num_preemptions=self._scheduler.num_preemptions,
             num_prefill_chunks=self._scheduler.num_prefill_chunks,
             prompt_tokens=self._num_prompt_tokens,
-            generated_tokens=self._stats.generated_tokens + generated,
+            generated_tokens=self._num_generated_tokens,
             tiers=self._residency.stats() | {"disk": self._parts.disk_stats()},
         )
         if self._revision != self._residency.revision:

@@ -1,5 +1,7 @@
 """Who is in the next step: pure decisions over sequences, KV blocks and slots. No clock."""
 
+import itertools
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -142,21 +144,28 @@ class Scheduler:
         return min(total, self.config.max_mixed_prefill_tokens) if num_decode else total
 
     def _admit(self, builder: StepBuilder, budget: int) -> None:
+        # Admissions that the least patient of those passed over still allows.
+        patience = math.inf
         for sequence in list(self.waiting):
             if budget <= 0 or len(self.running) >= self.config.max_num_seqs:
                 return
             if not self._is_warm(sequence):
                 continue
-            if not self._try_start(sequence):
-                if sequence.num_overtaken >= self.config.max_overtakes:
-                    return
-                continue
-            for passed in self.waiting:
-                if passed is sequence:
-                    break
-                passed.num_overtaken += 1
-            self.waiting.remove(sequence)
-            budget -= self._add_chunk(builder, sequence, budget)
+            if self._try_start(sequence):
+                patience -= self._overtake(sequence)
+                self.waiting.remove(sequence)
+                budget -= self._add_chunk(builder, sequence, budget)
+            else:
+                patience = min(patience, self.config.max_overtakes - sequence.num_overtaken)
+            if patience <= 0:
+                return
+
+    def _overtake(self, sequence: Sequence) -> bool:
+        """Count against those who wait before `sequence`; False when nobody does."""
+        passed = list(itertools.takewhile(lambda one: one is not sequence, self.waiting))
+        for one in passed:
+            one.num_overtaken += 1
+        return bool(passed)
 
     def _try_start(self, sequence: Sequence) -> bool:
         if not self.blocks.can_grow(sequence, sequence.num_tokens + 1):
@@ -199,11 +208,12 @@ class Scheduler:
         return num_rows
 
     def _preempt(self, sequence: Sequence) -> None:
+        if sequence.adapter is not None:
+            # Before the slot is given up: an unloaded version lives as long as somebody holds it.
+            sequence.holds_host = self.residency.hold(sequence.adapter.digest)
         self._stop(sequence)
         sequence.num_computed = 0
         sequence.status = SequenceStatus.WAITING
-        if sequence.adapter is not None:
-            sequence.holds_host = self.residency.hold(sequence.adapter.digest)
         self.waiting.appendleft(sequence)
         self.num_preemptions += 1
 

@@ -1,0 +1,339 @@
+"""The real engine over a model of the device: every row is checked for whose KV it reads.
+
+The fake runner keeps what each KV position holds and derives a sequence's next token from all it
+can read, so a block given to two sequences, a stale slot or a lost position changes the tokens.
+"""
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from service.adapters.residency import Residency
+from service.core import (
+    NO_SLOT,
+    AdapterRef,
+    FinishReason,
+    GenerationRequest,
+    ResidencyPlan,
+    SampledToken,
+    SamplingParams,
+    Segment,
+    Step,
+    StepResult,
+    TokenEvent,
+    TokenLogprob,
+)
+from service.engine.block_manager import BlockManager
+from service.engine.engine import Engine, EngineParts
+from service.engine.scheduler import Scheduler, SchedulerConfig
+from service.engine.sequence import Sequence
+from service.errors import RepertoireError
+
+PAGE = 64
+
+
+@dataclass(frozen=True)
+class Budgets:
+    num_blocks: int = 64
+    block_size: int = 4
+    max_num_seqs: int = 8
+    max_num_batched_tokens: int = 16
+    max_mixed_prefill_tokens: int = 5
+    max_overtakes: int = 3
+    device_pages: int = 4
+    host_bytes: int = 6 * PAGE
+    cold_load_timeout_s: float = 60.0
+
+
+def ref(number: int, num_bytes: int = PAGE) -> AdapterRef:
+    return AdapterRef(f"adapter{number}", 1, f"digest{number}", num_bytes)
+
+
+def next_token(digest: str | None, token_ids: tuple[int, ...]) -> int:
+    return 3 + crc32(repr((digest, token_ids)).encode()) % 90
+
+
+def expected_tokens(digest: str | None, prompt: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """What a sequence gets when it is alone."""
+    token_ids = prompt
+    for _ in range(count):
+        token_ids += (next_token(digest, token_ids),)
+    return token_ids[len(prompt) :]
+
+
+def prompt_logprob(digest: str | None, token_ids: tuple[int, ...], token_id: int) -> TokenLogprob:
+    return TokenLogprob(token_id, -float(next_token(digest, token_ids)))
+
+
+@dataclass
+class FakePool:
+    """Where adapters are, according to the plans alone."""
+
+    hosts: set[str] = field(default_factory=set)
+    slots: dict[int, str] = field(default_factory=dict)
+    extents: dict[int, int] = field(default_factory=dict)
+
+    def check(self, digest: str, adapter: object) -> None:
+        """Every fake adapter fits the base."""
+
+    def insert_host(self, digest: str, adapter: object) -> None:
+        self.hosts.add(digest)
+
+    def apply(self, plan: ResidencyPlan) -> None:
+        for slot in plan.evicted_slots:
+            del self.slots[slot]
+        for load in plan.loads:
+            assert load.digest in self.hosts, "a copy needs a source"
+            assert load.digest not in self.slots.values(), "one slot per digest"
+            assert load.slot not in self.slots, "the slot is free"
+            self.slots[load.slot] = load.digest
+        for digest in plan.evicted_hosts:
+            self.hosts.remove(digest)
+
+
+@dataclass
+class FakeRunner:
+    pool: FakePool
+    budgets: Budgets
+    block_size: int
+    steps: list[Step] = field(default_factory=list)
+    error: BaseException | None = None
+    _kv: dict[int, tuple[int, str | None]] = field(default_factory=dict)
+
+    def run(self, step: Step) -> StepResult:
+        if self.error is not None:
+            raise self.error
+        self._check(step)
+        self.steps.append(step)
+        for segment in step.segments:
+            for offset in range(segment.num_rows):
+                row = segment.first_row + offset
+                place = self._place(segment, segment.context_len + offset)
+                self._kv[place] = (step.token_ids[row], self._digest(step, row))
+        owner = {
+            segment.first_row + offset: (segment, segment.context_len + offset)
+            for segment in step.segments
+            for offset in range(segment.num_rows)
+        }
+        tokens = [
+            SampledToken(next_token(*self._read(step, owner[one.row])), None)
+            for one in step.samples
+        ]
+        scores = [
+            prompt_logprob(*self._read(step, owner[one.row]), one.token_id)
+            for one in step.prompt_scores
+        ]
+        return StepResult(tokens, scores)
+
+    def _read(self, step: Step, place: tuple[Segment, int]) -> tuple[str | None, tuple[int, ...]]:
+        segment, position = place
+        digest = self._digest(step, segment.first_row)
+        held = [self._kv[self._place(segment, one)] for one in range(position + 1)]
+        assert all(one == digest for _, one in held), "KV of another adapter"
+        return digest, tuple(token_id for token_id, _ in held)
+
+    def _place(self, segment: Segment, position: int) -> int:
+        block = segment.block_table[position // self.block_size]
+        return block * self.block_size + position % self.block_size
+
+    def _digest(self, step: Step, row: int) -> str | None:
+        slot = step.row_slot[row]
+        return None if slot == NO_SLOT else self.pool.slots[slot]
+
+    def _check(self, step: Step) -> None:
+        rows = [one.first_row for one in step.segments]
+        assert (
+            rows == list(itertools.accumulate([0, *(one.num_rows for one in step.segments)]))[:-1]
+        )
+        assert sum(one.num_rows for one in step.segments) == len(step.token_ids)
+        assert len(step.positions) == len(step.row_slot) == len(step.token_ids)
+        decode = step.segments[: step.num_decode]
+        assert all(one.num_rows == 1 for one in decode)
+        slots = [step.row_slot[one.first_row] for one in decode]
+        assert slots == sorted(slots)
+        assert len({one.request_id for one in step.segments}) == len(step.segments)
+        assert len(step.segments) <= self.budgets.max_num_seqs
+        prefill = len(step.token_ids) - step.num_decode
+        limit = self.budgets.max_num_batched_tokens - step.num_decode
+        if step.num_decode:
+            limit = min(limit, self.budgets.max_mixed_prefill_tokens)
+        assert prefill <= max(0, limit)
+
+
+@dataclass
+class FakeLoader:
+    """Loads end when the test says so."""
+
+    pending: dict[str, AdapterRef] = field(default_factory=dict)
+    num_started: Counter[str] = field(default_factory=Counter)
+
+    def start(self, ref: AdapterRef, done: object) -> None:
+        assert ref.digest not in self.pending, "one flight per digest"
+        self.pending[ref.digest] = ref
+        self.num_started[ref.digest] += 1
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Outcome:
+    request: GenerationRequest
+    token_ids: tuple[int, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    finish_reason: FinishReason | None = None
+    error: Exception | None = None
+
+
+class Machine:
+    """An engine driven by hand; `check` states what holds between any two operations."""
+
+    def __init__(self, **budgets: float) -> None:
+        self.budgets = Budgets(**budgets)
+        one = self.budgets
+        self.residency = Residency(one.device_pages * PAGE, one.host_bytes, page_bytes=PAGE)
+        self.blocks = BlockManager(one.num_blocks, one.block_size)
+        config = SchedulerConfig(
+            one.max_num_seqs,
+            one.max_num_batched_tokens,
+            one.max_mixed_prefill_tokens,
+            one.max_overtakes,
+        )
+        self.scheduler = Scheduler(config, self.blocks, self.residency)
+        self.pool = FakePool()
+        self.runner = FakeRunner(self.pool, one, one.block_size)
+        self.loader = FakeLoader()
+        self.parts = EngineParts(
+            scheduler=self.scheduler,
+            blocks=self.blocks,
+            residency=self.residency,
+            pool=self.pool,
+            runner=self.runner,
+            loader=self.loader,
+            eos_token_ids=frozenset([2]),
+            cold_load_timeout_s=one.cold_load_timeout_s,
+        )
+        self.engine = Engine(self.parts, on_loaded=lambda *result: None)
+        self.outcomes: dict[str, Outcome] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def open_ids(self) -> list[str]:
+        return [key for key, one in self.outcomes.items() if one.finish_reason is None]
+
+    def add(self, num_prompt: int = 3, adapter: AdapterRef | None = None, **params: object) -> str:
+        number = next(self._numbers)
+        prompt = tuple(3 + (7 * number + one) % 90 for one in range(num_prompt))
+        options = {"max_tokens": 4} | params
+        request = GenerationRequest(f"r{number}", prompt, SamplingParams(**options), adapter)
+        self.outcomes[request.request_id] = Outcome(request)
+        self.take(self.engine.add(request))
+        return request.request_id
+
+    def step(self) -> None:
+        self.take(self.engine.step())
+
+    def abort(self, request_id: str) -> None:
+        self.engine.abort(request_id)
+        self.outcomes[request_id].finish_reason = FinishReason.ABORT
+
+    def finish_load(self, digest: str, error: RepertoireError | None = None) -> None:
+        self.loader.pending.pop(digest)
+        self.take(self.engine.finish_load(digest, error or object(), 0.1))
+
+    def run(self, max_steps: int = 2000) -> None:
+        """To the end, as the engine's thread would: it steps only while there is work."""
+        for _ in range(max_steps):
+            for digest in list(self.loader.pending):
+                self.finish_load(digest)
+            if self.engine.has_work:
+                self.step()
+            elif not self.loader.pending:
+                break
+            self.check()
+        assert not self.open_ids, "sequences are lost or stuck"
+
+    def take(self, events: list[TokenEvent]) -> None:
+        for event in events:
+            outcome = self.outcomes[event.request_id]
+            assert outcome.finish_reason is None, "nothing follows the end"
+            outcome.token_ids += event.token_ids
+            if event.prompt_logprobs is not None:
+                assert outcome.prompt_logprobs is None, "reported once"
+                outcome.prompt_logprobs = event.prompt_logprobs
+            outcome.finish_reason, outcome.error = event.finish_reason, event.error
+
+    def check(self) -> None:
+        self._check_places()
+        self._check_blocks()
+        self._check_pins()
+        self._check_device()
+
+    def check_empty(self) -> None:
+        """Nobody is left, so nothing may be in use."""
+        assert self.blocks.num_used == 0
+        assert not self.residency.device._pins
+        assert not self.residency.host._pins
+        assert not self.engine._sequences
+        stats = self.engine.stats
+        assert (stats.num_running, stats.num_waiting, stats.num_cold) == (0, 0, 0)
+        assert stats.kv_blocks_used == 0
+
+    def check_outputs(self) -> None:
+        """Whoever ended by itself got what it gets alone."""
+        for outcome in self.outcomes.values():
+            if outcome.finish_reason is not FinishReason.LENGTH:
+                continue
+            request = outcome.request
+            digest = request.adapter and request.adapter.digest
+            count = request.params.max_tokens
+            assert outcome.token_ids == expected_tokens(digest, request.prompt_ids, count)
+            if request.params.prompt_logprobs is not None:
+                assert outcome.prompt_logprobs == expected_scores(digest, request.prompt_ids)
+
+    def _check_places(self) -> None:
+        cold = [one for many in self.engine._cold._by_digest.values() for one in many]
+        places = [*cold, *self.scheduler.waiting, *self.scheduler.running]
+        assert sorted(one.request_id for one in places) == sorted(self.open_ids)
+        assert set(self.engine._sequences) == set(self.open_ids)
+
+    def _check_blocks(self) -> None:
+        held = [block for one in self.scheduler.running for block in one.block_table]
+        assert sorted([*held, *self.blocks._free]) == list(range(self.blocks.num_blocks))
+        assert not any(one.block_table for one in self.scheduler.waiting)
+
+    def _check_pins(self) -> None:
+        running = Counter(one.adapter.digest for one in self.scheduler.running if one.adapter)
+        assert self.residency.device._pins == running
+        holding = Counter(_held(self.scheduler.waiting))
+        holding.update(self.residency._loading)
+        assert self.residency.host._pins == holding
+        assert self.residency._loading == set(self.loader.pending)
+        for one in self.scheduler.running:
+            assert self.pool_slot(one) == (one.adapter and one.adapter.digest)
+
+    def pool_slot(self, sequence: Sequence) -> str | None:
+        return None if sequence.slot == NO_SLOT else self.pool.slots[sequence.slot]
+
+    def _check_device(self) -> None:
+        slots = self.residency._slots
+        numbers = [slot for slot, _ in slots.values()]
+        assert len(set(numbers)) == len(numbers)
+        taken = [extent for _, extent in slots.values()]
+        extents = sorted([*taken, *self.residency._arena._free])
+        ends = list(itertools.accumulate([0, *(one.num_bytes for one in extents)]))
+        assert [one.offset for one in extents] == ends[:-1]
+        assert ends[-1] == self.residency._arena.num_bytes
+        for tier in (self.residency.device, self.residency.host):
+            assert 0 <= tier.num_bytes <= tier.budget_bytes
+            assert tier.num_bytes == sum(map(tier.size_of, tier))
+
+
+def _held(sequences: object) -> list[str]:
+    return [one.adapter.digest for one in sequences if one.holds_host]
+
+
+def expected_scores(digest: str | None, prompt: tuple[int, ...]) -> tuple[TokenLogprob | None, ...]:
+    return (None,) + tuple(
+        prompt_logprob(digest, prompt[:count], prompt[count]) for count in range(1, len(prompt))
+    )

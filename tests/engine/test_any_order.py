@@ -1,0 +1,83 @@
+"""Whatever is asked of the engine in whatever order: nothing is lost, shared, leaked or wrong."""
+
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from service.core import FinishReason
+from service.errors import AdapterLoadFailed
+from tests.engine.machine import PAGE, Machine, ref
+
+ADAPTERS = [ref(0), ref(1), ref(2, 2 * PAGE), ref(3, PAGE - 1), ref(4, 3 * PAGE), ref(5, 9 * PAGE)]
+
+
+class AnyOrder(RuleBasedStateMachine):
+    @initialize(
+        num_blocks=st.integers(7, 16),
+        device_pages=st.integers(1, 5),
+        host_pages=st.integers(1, 6),
+        max_num_seqs=st.integers(1, 6),
+        max_num_batched_tokens=st.integers(6, 20),
+        max_overtakes=st.integers(0, 3),
+    )
+    def start(self, host_pages: int, **budgets: int) -> None:
+        self.machine = Machine(host_bytes=host_pages * PAGE, **budgets)
+
+    @rule(
+        num_prompt=st.integers(1, 15),
+        adapter=st.sampled_from([None, *ADAPTERS]),
+        max_tokens=st.integers(0, 10),
+        scored=st.booleans(),
+    )
+    def add(self, num_prompt: int, adapter: object, max_tokens: int, scored: bool) -> None:
+        prompt_logprobs = 0 if scored else None
+        self.machine.add(
+            num_prompt, adapter, max_tokens=max_tokens, prompt_logprobs=prompt_logprobs
+        )
+
+    @rule()
+    def step(self) -> None:
+        self.machine.step()
+
+    @rule()
+    def several_steps(self) -> None:
+        for _ in range(5):
+            self.machine.step()
+
+    @precondition(lambda self: self.machine.open_ids)
+    @rule(data=st.data())
+    def abort(self, data: st.DataObject) -> None:
+        self.machine.abort(data.draw(st.sampled_from(self.machine.open_ids)))
+
+    @precondition(lambda self: self.machine.loader.pending)
+    @rule(data=st.data(), fails=st.sampled_from([False, False, True]))
+    def finish_load(self, data: st.DataObject, fails: bool) -> None:
+        digest = data.draw(st.sampled_from(sorted(self.machine.loader.pending)))
+        self.machine.finish_load(digest, AdapterLoadFailed("no") if fails else None)
+
+    @rule(adapter=st.sampled_from(ADAPTERS))
+    def unload(self, adapter: object) -> None:
+        self.machine.engine.unload(adapter.digest)
+
+    @invariant()
+    def holds(self) -> None:
+        self.machine.check()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "machine"):
+            return
+        self.machine.run()
+        self.machine.check_empty()
+        self.machine.check_outputs()
+        for outcome in self.machine.outcomes.values():
+            if outcome.finish_reason is FinishReason.ERROR:
+                assert isinstance(outcome.error, AdapterLoadFailed)
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(
+    max_examples=80,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
