@@ -59,6 +59,7 @@ def make_base(name: str, folder: Path) -> Path:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Spells token 17 as `t17`. No token is special, so that text shows every one of them."""
     vocabulary = {f"t{index}": index for index in range(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="t3"))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="t2", bos_token="t1")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)

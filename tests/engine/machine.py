@@ -334,6 +334,5 @@ def _held(sequences: object) -> list[str]:
 
 
 def expected_scores(digest: str | None, prompt: tuple[int, ...]) -> tuple[TokenLogprob | None, ...]:
-    return (None,) + tuple(
-        prompt_logprob(digest, prompt[:count], prompt[count]) for count in range(1, len(prompt))
-    )
+    scores = [prompt_logprob(digest, prompt[:at], prompt[at]) for at in range(1, len(prompt))]
+    return (None, *scores)
