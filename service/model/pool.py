@@ -24,6 +24,9 @@ class AdapterPool:
         self._touched: dict[int, list[Site]] = {}
 
     def insert_host(self, digest: str, adapter: HostAdapter) -> None:
+        """Raises `AdapterLoadFailed` here, where it ends this adapter's requests alone."""
+        if not all(terms.site in self._sites for terms in adapter.header.sites):
+            raise AdapterLoadFailed("The adapter was compiled for another base.")
         self._hosts[digest] = adapter
 
     def apply(self, plan: ResidencyPlan) -> None:
@@ -51,9 +54,7 @@ class AdapterPool:
         extent.copy_(adapter.payload, non_blocking=True)
         touched = []
         for terms in adapter.header.sites:
-            site = self._sites.get(terms.site)
-            if site is None:
-                raise AdapterLoadFailed("The adapter was compiled for another base.")
+            site = self._sites[terms.site]
             site.set_terms(load.slot, _views(extent, terms))
             touched.append(site)
         self._touched[load.slot] = touched

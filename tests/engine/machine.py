@@ -28,7 +28,7 @@ from service.engine.block_manager import BlockManager
 from service.engine.engine import Engine, EngineParts
 from service.engine.scheduler import Scheduler, SchedulerConfig
 from service.engine.sequence import Sequence
-from service.errors import RepertoireError
+from service.errors import AdapterLoadFailed, RepertoireError
 
 PAGE = 64
 
@@ -68,16 +68,15 @@ def prompt_logprob(digest: str | None, token_ids: tuple[int, ...], token_id: int
 
 @dataclass
 class FakePool:
-    """Where adapters are, according to the plans alone."""
+    """Where adapters are, according to the plans alone. `refused` fit no base."""
 
     hosts: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     slots: dict[int, str] = field(default_factory=dict)
-    extents: dict[int, int] = field(default_factory=dict)
-
-    def check(self, digest: str, adapter: object) -> None:
-        """Every fake adapter fits the base."""
 
     def insert_host(self, digest: str, adapter: object) -> None:
+        if digest in self.refused:
+            raise AdapterLoadFailed("The adapter was compiled for another base.")
         self.hosts.add(digest)
 
     def apply(self, plan: ResidencyPlan) -> None:

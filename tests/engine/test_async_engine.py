@@ -1,0 +1,126 @@
+"""The border between event loop and engine thread: order, ends, overload, failure."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from service.core import FinishReason, GenerationRequest, SamplingParams, Step, StepResult
+from service.engine.async_engine import AsyncEngine, EngineStream
+from service.errors import Draining, EngineFailed, Overloaded
+from tests.engine.machine import Machine, expected_tokens
+
+pytestmark = pytest.mark.anyio
+PROMPT = (5, 6, 7)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def request(number: int, max_tokens: int = 4) -> GenerationRequest:
+    return GenerationRequest(f"r{number}", PROMPT, SamplingParams(max_tokens=max_tokens))
+
+
+@asynccontextmanager
+async def running(machine: Machine, max_pending: int = 8) -> AsyncIterator[AsyncEngine]:
+    engine = AsyncEngine(machine.parts, max_pending)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def tokens_of(stream: EngineStream) -> tuple[int, ...]:
+    return tuple([token_id async for event in stream for token_id in event.token_ids])
+
+
+async def test_sequences_end_with_what_they_get_alone() -> None:
+    async with running(Machine()) as engine:
+        streams = [engine.submit(request(number)) for number in range(5)]
+        results = await asyncio.gather(*map(tokens_of, streams))
+        assert set(results) == {expected_tokens(None, PROMPT, 4)}
+        assert engine.num_open == 0
+
+
+async def test_closing_a_stream_frees_its_blocks() -> None:
+    machine = Machine(num_blocks=600)
+    async with running(machine) as engine:
+        stream = engine.submit(request(0, max_tokens=2000))
+        await anext(stream)
+        await stream.aclose()
+        for _ in range(500):
+            if not engine.stats().kv_blocks_used:
+                break
+            await asyncio.sleep(0.01)
+        assert (engine.stats().num_running, engine.stats().kv_blocks_used) == (0, 0)
+        assert len(machine.runner.steps) < 2000
+
+
+async def test_a_full_house_is_an_overload() -> None:
+    async with running(Machine(num_blocks=600), max_pending=1) as engine:
+        stream = engine.submit(request(0, max_tokens=2000))
+        with pytest.raises(Overloaded):
+            engine.submit(request(1))
+        await stream.aclose()
+        assert await tokens_of(engine.submit(request(2)))
+
+
+async def test_draining_refuses_the_new_and_finishes_the_old() -> None:
+    async with running(Machine()) as engine:
+        stream = engine.submit(request(0))
+        engine.drain()
+        with pytest.raises(Draining):
+            engine.submit(request(1))
+        assert len(await tokens_of(stream)) == 4
+
+
+async def test_stop_ends_open_streams_with_an_error() -> None:
+    async with running(Machine(num_blocks=600)) as engine:
+        stream = engine.submit(request(0, max_tokens=2000))
+        await anext(stream)
+    events = [event async for event in stream]
+    assert isinstance(events[-1].error, Draining)
+
+
+async def test_a_crash_of_the_thread_ends_every_stream_and_shows() -> None:
+    machine = Machine()
+    machine.runner.error = RuntimeError("no memory left")
+    async with running(machine) as engine:
+        streams = [engine.submit(request(number)) for number in range(3)]
+        for stream in streams:
+            events = [event async for event in stream]
+            assert events[-1].finish_reason is FinishReason.ERROR
+            assert isinstance(events[-1].error, EngineFailed)
+        assert not engine.is_healthy
+        with pytest.raises(EngineFailed):
+            engine.submit(request(9))
+
+
+async def test_a_step_crosses_the_border_once() -> None:
+    machine = Machine(max_num_batched_tokens=64)
+    loop = asyncio.get_running_loop()
+    calls = 0
+    original = loop.call_soon_threadsafe
+
+    def counting(*arguments: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        return original(*arguments, **options)
+
+    async with running(machine, max_pending=32) as engine:
+        loop.call_soon_threadsafe = counting
+        try:
+            await asyncio.gather(*(tokens_of(engine.submit(request(one))) for one in range(8)))
+        finally:
+            loop.call_soon_threadsafe = original
+    assert calls <= len(machine.runner.steps)
+
+
+def test_results_are_plain_data() -> None:
+    """What crosses the border could cross a process border too."""
+    assert Step.__dataclass_params__.frozen
+    assert StepResult.__dataclass_params__.frozen
