@@ -1,0 +1,93 @@
+"""The operator against its formula, and which modules may carry it."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, MixtralConfig
+
+from service.core import NO_SLOT, Step
+from service.model.context import SlotRun, StepContext, runs_of
+from service.model.lanes.self_test import ragged_difference, shrink
+from service.model.probe import probe
+from service.model.sites import Site, Terms
+from tests.contract.architectures import ARCHITECTURES, SIZES
+
+
+def step(row_slot: list[int]) -> Step:
+    count = len(row_slot)
+    return Step([3] * count, [0] * count, row_slot, [], 0, [], [])
+
+
+def test_runs_are_neighbouring_rows_of_one_slot() -> None:
+    assert runs_of([NO_SLOT, 2, 2, 0, NO_SLOT, 2]) == [
+        SlotRun(2, 1, 3),
+        SlotRun(0, 3, 4),
+        SlotRun(2, 5, 6),
+    ]
+    assert runs_of([]) == runs_of([NO_SLOT] * 3) == []
+
+
+def test_every_row_gets_its_own_terms() -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(6, 5)
+    context = StepContext()
+    site = Site("site", linear, "all", context)
+    everything = Terms(torch.randn(2, 6), torch.randn(5, 2), torch.randn(5), torch.randn(5))
+    low_rank = Terms(torch.randn(3, 6), torch.randn(5, 3), None, None)
+    site.set_terms(0, everything)
+    site.set_terms(4, low_rank)
+    slots = [4, 0, 0, NO_SLOT, 1, 4]
+    context.begin(step(slots), [], torch.tensor([]))
+    x = torch.randn(1, 6, 6)
+    with torch.inference_mode():
+        actual = linear(x)[0]
+        base = torch.nn.functional.linear(x[0], linear.weight, linear.bias)
+    for row, slot in enumerate(slots):
+        expected = base[row]
+        if slot == 0:
+            delta = everything.b @ (everything.a @ x[0, row])
+            expected = everything.c * expected + delta + everything.d
+        elif slot == 4:
+            expected = expected + low_rank.b @ (low_rank.a @ x[0, row])
+        torch.testing.assert_close(actual[row], expected, atol=1e-5, rtol=0)
+
+
+def test_rows_that_do_not_match_the_step_are_an_error() -> None:
+    context = StepContext()
+    linear = torch.nn.Linear(4, 4)
+    Site("site", linear, "all", context).set_terms(0, Terms(None, None, None, torch.ones(4)))
+    context.begin(step([0, 0]), [], torch.tensor([]))
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="saw 3 rows"):
+        linear(torch.randn(3, 4))
+
+
+def test_the_probe_finds_all_and_wanted_rows() -> None:
+    model = AutoModelForCausalLM.from_config(ARCHITECTURES["llama"](), dtype=torch.float32).eval()
+    found = probe(model)
+    assert found.row_maps.pop("lm_head") == "wanted"
+    assert set(found.row_maps.values()) == {"all"}
+    assert len(found.row_maps) == 7 * SIZES["num_hidden_layers"]
+    assert found.layers[0].num_heads == SIZES["num_key_value_heads"]
+
+
+def test_a_module_that_sees_rows_in_an_order_of_its_own_is_no_site() -> None:
+    model = AutoModelForCausalLM.from_config(ARCHITECTURES["llama"](), dtype=torch.float32).eval()
+    mlp = model.model.layers[0].mlp
+    original = mlp.forward
+
+    def by_size(x: torch.Tensor) -> torch.Tensor:
+        order = x[0].sum(-1).argsort()
+        return original(x[:, order])[:, order.argsort()]
+
+    mlp.forward = by_size
+    found = probe(model).row_maps
+    assert not any(path.startswith("model.layers.0.mlp.") for path in found)
+    assert "model.layers.1.mlp.up_proj" in found
+
+
+def test_attention_of_a_mixture_of_experts_carries_adapters_and_experts_do_not() -> None:
+    config = shrink(MixtralConfig(num_local_experts=4))
+    assert ragged_difference(config) < 1e-4
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    found = probe(model).row_maps
+    assert found["model.layers.0.self_attn.q_proj"] == "all"
+    assert not any("experts" in path for path in found)
