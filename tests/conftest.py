@@ -1,0 +1,15 @@
+"""What holds for every test: the machine's speed and the caller's environment decide nothing."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("repertoire", deadline=None)
+settings.load_profile("repertoire")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("REPERTOIRE_")]:
+        monkeypatch.delenv(name)
