@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy
 import torch
 
+_LARGEST = 1e15
+"""Far beyond any key or value that means something; its products are finite in 32 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
@@ -51,8 +54,8 @@ class KVStore:
         self, layer: int, index: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
         """Store `keys`, `values` `[T, heads, dim]` at the token slots `index [T]`."""
-        self._keys[layer].index_copy_(0, index, keys)
-        self._values[layer].index_copy_(0, index, values)
+        self._keys[layer].index_copy_(0, index, _bounded(keys))
+        self._values[layer].index_copy_(0, index, _bounded(values))
 
     def gather(self, layer: int, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values `[B, n * block_size, heads, dim]` of the block tables `blocks [B, n]`."""
@@ -62,6 +65,13 @@ class KVStore:
         paged = rows.view(self.num_blocks, self.block_size, *rows.shape[1:])
         picked = paged.index_select(0, blocks.flatten())
         return picked.view(blocks.shape[0], -1, *rows.shape[1:])
+
+
+def _bounded(rows: torch.Tensor) -> torch.Tensor:
+    """An adapter may overflow. What it leaves in a block is gathered with other sequences' rows and
+    hidden by a mask, which hides neither NaN nor a product that becomes infinite."""
+    limit = min(_LARGEST, torch.finfo(rows.dtype).max)
+    return rows.nan_to_num(nan=0.0).clamp_(-limit, limit)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

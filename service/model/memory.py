@@ -48,7 +48,7 @@ def plan_memory(
     kv_bytes = options.kv_bytes
     if kv_bytes is None:
         share = _CPU_KV_SHARE if device.type == "cpu" else 1.0
-        kv_bytes = min(useful, int((free - adapters) * share))
+        kv_bytes = max(0, min(useful, int((free - adapters) * share)))
     num_blocks = kv_bytes // per_block
     if num_blocks < per_sequence:
         raise ConfigurationError(

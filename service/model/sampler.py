@@ -12,6 +12,8 @@ import torch
 from service.core import PromptScore, Sample, SampledToken, SamplingParams, TokenLogprob
 
 _COUNTER = struct.Struct("<QQQ")
+_MIN_TEMPERATURE = 1e-6
+"""Below it only the best token is left; much below, float32 has no such number."""
 
 
 def uniform(seed: int, choice: int, position: int) -> float:
@@ -110,7 +112,10 @@ def _adjust_row(row: torch.Tensor, one: Sample) -> None:
 def _draw(logits: torch.Tensor, samples: list[Sample]) -> torch.Tensor:
     """Inverse of the cumulative distribution over tokens in order of probability: `[n]` ids."""
     params = [one.params for one in samples]
-    logits = logits / _column([one.temperature for one in params], logits)
+    # Not-a-number ranks last and infinity first: one broken row must not end the whole step.
+    logits = logits.nan_to_num(nan=torch.finfo(logits.dtype).min)
+    temperature = _column([max(one.temperature, _MIN_TEMPERATURE) for one in params], logits)
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     probabilities, ids = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     kept = probabilities * _kept(probabilities, params)
     cumulative = kept.double().cumsum(dim=-1)

@@ -129,3 +129,35 @@ def test_prompt_scores() -> None:
     assert scored[0].logprob == pytest.approx(expected[0, 4].item())
     assert scored[0].top == ()
     assert len(scored[1].top) == 2
+
+
+@pytest.mark.parametrize("temperature", [1e-5, 1e-20, 1e-40, 5e-324])
+def test_a_tiny_temperature_takes_the_best(temperature: float) -> None:
+    rows = logits(4)
+    specs = [spec(replace(NEUTRAL, temperature=temperature), position=i) for i in range(4)]
+    assert [one.token_id for one in sample(rows, specs)] == rows.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-40, 1e-30])
+def test_an_extreme_penalty_still_draws_a_token(penalty: float) -> None:
+    row = logits(1).abs()
+    params = replace(NEUTRAL, repetition_penalty=penalty)
+    drawn = {
+        sample(row, [spec(params, position=i, prompt_ids=(4, 5))])[0].token_id for i in range(20)
+    }
+    assert drawn <= {4, 5}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_broken_logits_of_one_row_break_no_other(value: float, temperature: float) -> None:
+    """An adapter's weights may be finite and still overflow."""
+    rows = logits(3)
+    params = replace(NEUTRAL, temperature=temperature, top_p=0.9, logprobs=2)
+    specs = [spec(params, position=i) for i in range(3)]
+    expected = [one.token_id for one in sample(rows, specs)]
+    broken = rows.clone()
+    broken[1] = value
+    found = [one.token_id for one in sample(broken, specs)]
+    assert (found[0], found[2]) == (expected[0], expected[2])
+    assert 0 <= found[1] < VOCABULARY
