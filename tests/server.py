@@ -53,7 +53,11 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._wait_until_ready()
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
         self.client = httpx.Client(base_url=self.url, timeout=120)
         return self
 

@@ -43,7 +43,7 @@ def score(logits: torch.Tensor, scores: list[PromptScore]) -> list[TokenLogprob]
     """`logits [len(scores), vocab]`; how likely each prompt token was, with its rivals."""
     if not scores:
         return []
-    logprobs = logits.float().log_softmax(dim=-1)
+    logprobs = _log_softmax(logits.float())
     return [
         _token_logprob(row, one.token_id, one.num_top)
         for row, one in zip(logprobs, scores, strict=True)
@@ -56,11 +56,16 @@ def _chosen_logprobs(
     asked = [index for index, one in enumerate(samples) if one.params.logprobs is not None]
     if not asked:
         return {}
-    logprobs = raw[torch.tensor(asked, device=raw.device)].log_softmax(dim=-1)
+    logprobs = _log_softmax(raw[torch.tensor(asked, device=raw.device)])
     return {
         index: _token_logprob(row, ids[index], samples[index].params.logprobs or 0)
         for index, row in zip(asked, logprobs, strict=True)
     }
+
+
+def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
+    """Finite, because JSON knows no other numbers; OpenAI too says -9999 for what cannot be."""
+    return logits.log_softmax(dim=-1).nan_to_num(nan=-9999.0, neginf=-9999.0)
 
 
 def _token_logprob(logprobs: torch.Tensor, token_id: int, num_top: int) -> TokenLogprob:

@@ -158,6 +158,9 @@ def test_broken_logits_of_one_row_break_no_other(value: float, temperature: floa
     expected = [one.token_id for one in sample(rows, specs)]
     broken = rows.clone()
     broken[1] = value
-    found = [one.token_id for one in sample(broken, specs)]
+    tokens = sample(broken, specs)
+    found = [one.token_id for one in tokens]
     assert (found[0], found[2]) == (expected[0], expected[2])
     assert 0 <= found[1] < VOCABULARY
+    numbers = [tokens[1].logprob.logprob, *(number for _, number in tokens[1].logprob.top)]
+    assert all(map(math.isfinite, numbers))
