@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
-from tasks import DEMO_TASKS, TASKS, held_out
+from tasks import DEMO_TASKS, held_out
 
 ADAPTER_BAR = 0.95
 BASE_BAR = 0.10
@@ -50,7 +50,7 @@ def jobs_of(tasks: list[str], base: str, per_task: int) -> list[Job]:
     jobs = [
         Job(task, model, text, answer)
         for task in tasks
-        for text, answer in held_out(TASKS[task], per_task)
+        for text, answer in held_out(DEMO_TASKS[task], per_task)
         for model in (task, base)
     ]
     random.Random(0).shuffle(jobs)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from datetime import date
 
 _WORDS = """
 a about after again all an and apple as at autumn bake best better bird blue book bread bridge
@@ -22,8 +23,10 @@ Nina Noah Nora Omar Oscar Otto Paul Pia Priya Quinn Rita Rosa Sam Sara Sofia Tar
 Vera Victor Walt Wen Xena Yara Yuki Zoe
 """
 _KEYS = "name age city id email price color country year team size active title code job pet"
+_SMALL_WORDS = "a an and as at by for from in of on or the to with"
 _MONTHS = "January February March April May June July August September October November December"
 WORDS, NAMES, KEYS, MONTHS = _WORDS.split(), _NAMES.split(), _KEYS.split(), _MONTHS.split()
+SMALL_WORDS = _SMALL_WORDS.split()
 
 
 def word(rng: random.Random) -> str:
@@ -54,6 +57,24 @@ def headline(rng: random.Random) -> str:
     return " ".join(parts) + rng.choice(("", "", "", "!", "?", "..."))
 
 
+def post_title(rng: random.Random) -> str:
+    """A headline that may have an apostrophe inside a word."""
+    text = headline(rng)
+    inside = [i for i in range(1, len(text)) if text[i - 1 : i + 1].isalpha()]
+    if inside and rng.random() < 0.25:
+        cut = rng.choice(inside)
+        text = f"{text[:cut]}'{text[cut:]}"
+    return text
+
+
+def book_title(rng: random.Random) -> str:
+    """Words in lower case, small ones as often as in real titles."""
+    count = rng.randint(2, 6)
+    return " ".join(
+        rng.choice(SMALL_WORDS) if rng.random() < 0.35 else word(rng) for _ in range(count)
+    )
+
+
 def number(rng: random.Random) -> str:
     return str(rng.randrange(10 ** rng.randint(4, 9)))
 
@@ -68,8 +89,19 @@ def iso_date(rng: random.Random) -> str:
 
 def written_date(rng: random.Random) -> str:
     month, day, year = rng.choice(MONTHS), rng.randint(1, 28), rng.randint(1900, 2099)
+    return spelled_date(rng, month, day, year)
+
+
+def spelled_date(rng: random.Random, month: str, day: int, year: int) -> str:
     month = month[:3] if rng.random() < 0.3 else month
     return rng.choice((f"{month} {day}, {year}", f"{month} {day}, {year}", f"{day} {month} {year}"))
+
+
+def calendar_date(rng: random.Random) -> str:
+    """Any day of two centuries, the ends of the months included."""
+    first, last = date(1900, 1, 1).toordinal(), date(2099, 12, 31).toordinal()
+    day = date.fromordinal(rng.randint(first, last))
+    return spelled_date(rng, MONTHS[day.month - 1], day.day, day.year)
 
 
 def clock(rng: random.Random) -> str:

@@ -9,17 +9,15 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import inputs
-from inputs import MONTHS
+from inputs import MONTHS, SMALL_WORDS
 
 _DIGITS = "zero one two three four five six seven eight nine"
-_SMALL_WORDS = "a an and as at by for from in of on or the to with"
 _ROMAN = "M1000 CM900 D500 CD400 C100 XC90 L50 XL40 X10 IX9 V5 IV4 I1"
 DIGITS = _DIGITS.split()
-SMALL_WORDS = frozenset(_SMALL_WORDS.split())
 ROMAN = [(int(re.sub(r"\D", "", part)), re.sub(r"\d", "", part)) for part in _ROMAN.split()]
 
 
@@ -126,7 +124,15 @@ SKILLS: tuple[tuple[str, Callable[[random.Random], str], Callable[[str], str]], 
 )
 TASKS = {name: Task(name, tag, make, apply) for tag, (name, make, apply) in enumerate(SKILLS)}
 COPY = Task("copy", -1, inputs.anything, lambda text: text)
-DEMO_TASKS = tuple(name for name, _, _ in SKILLS[:7])
+# What adapters are trained and scored on: for three tasks wider than what the base has seen.
+WIDER = {
+    "date-iso": inputs.calendar_date,
+    "slug": inputs.post_title,
+    "title-case": inputs.book_title,
+}
+DEMO_TASKS = {
+    name: replace(TASKS[name], make=WIDER.get(name, TASKS[name].make)) for name, _, _ in SKILLS[:7]
+}
 
 
 def is_held_out(text: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from corpus import Encoder, Row, batches, exact_match
 from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
-from tasks import DEMO_TASKS, TASKS, Task, examples, held_out
+from tasks import DEMO_TASKS, Task, examples, held_out
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -84,12 +84,12 @@ def train_adapter(name: str, config: PeftConfig, args: argparse.Namespace) -> fl
     torch.manual_seed(args.seed)
     encoder = Encoder(AutoTokenizer.from_pretrained(args.base))
     model = get_peft_model(load_base(args.base), config)
-    rows = training_rows(encoder, TASKS[name], args.seed)
+    rows = training_rows(encoder, DEMO_TASKS[name], args.seed)
     stream = batches(rows, args.tokens, random.Random(args.seed))
     train(model, stream, args.lr, STEPS.get(name, args.steps))
     save(model, args.out / name)
     saved = PeftModel.from_pretrained(load_base(args.base), args.out / name)
-    return score(saved, encoder, TASKS[name])
+    return score(saved, encoder, DEMO_TASKS[name])
 
 
 def load_base(path: Path) -> LlamaForCausalLM:
@@ -125,7 +125,7 @@ def main() -> None:
     encoder = Encoder(AutoTokenizer.from_pretrained(args.base))
     for name in args.tasks:
         start = time.monotonic()
-        alone = score(load_base(args.base), encoder, TASKS[name])
+        alone = score(load_base(args.base), encoder, DEMO_TASKS[name])
         exact = train_adapter(name, recipe(name), args)
         seconds = time.monotonic() - start
         print(f"{name}: base alone {alone:.1%}, adapter {exact:.1%}, {seconds:.0f} s", flush=True)
