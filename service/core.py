@@ -32,6 +32,29 @@ class AdapterRef:
     """sha256 (hex) of the content; KV state and every cache tier are keyed by it, never by name."""
     compiled_bytes: int
     """Payload bytes of the compiled form in the run dtype: what one slot takes."""
+    num_virtual_tokens: int = 0
+    """Learned embeddings in front of every prompt: rows of the model, positions `0 .. n - 1`."""
+    num_prefix_tokens: int = 0
+    """Learned keys and values in front of every prompt: positions `0 .. n - 1` without rows."""
+    invocation_tokens: tuple[int, ...] = ()
+    """aLoRA: rows before the last occurrence of these ids in the prompt belong to the base."""
+    num_tasks: int = 0
+    """Of a multitask adapter, whose requests must say which; 0 = it has no tasks."""
+    parts: "tuple[AdapterPart, ...]" = ()
+    """Of a weighted sum of adapters; `digest` is that of the sum then."""
+
+    @property
+    def num_front_tokens(self) -> int:
+        """Positions that the adapter puts in front of the prompt."""
+        return self.num_virtual_tokens + self.num_prefix_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterPart:
+    """One summand of a weighted sum of low-rank adapters."""
+
+    ref: AdapterRef
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +90,8 @@ class GenerationRequest:
     params: SamplingParams
     adapter: AdapterRef | None = None
     choice: int = 0
+    task_id: int = 0
+    """Of a multitask adapter; 0 elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +139,17 @@ class TensorLocation:
     num_bytes: int
 
 
+SiteKind = Literal["linear", "conv1d", "embedding", "norm"]
+"""What a site computes; GPT-2's `Conv1D` is a linear module whose weight is `[in, out]`."""
+
+
 @dataclass(frozen=True, slots=True)
 class SiteDescription:
     """A module of the base that adapters may touch."""
 
     path: str
     """Dotted module path in the base model, e.g. `model.layers.0.self_attn.q_proj`."""
+    kind: SiteKind
     in_features: int
     out_features: int
     rows: RowMap
@@ -228,6 +258,25 @@ class PromptScore:
 
 
 @dataclass(frozen=True, slots=True)
+class VirtualRow:
+    """A row whose embedding is replaced by a vector of the slot's prompt table."""
+
+    row: int
+    slot: int
+    index: int
+    """Row of the prompt table: `task_id * num_virtual_tokens + position`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixWrite:
+    """Learned keys and values of a slot that have to be in the KV store before the step runs."""
+
+    slot: int
+    block_table: list[int]
+    """Blocks that hold positions `0 .. num_prefix_tokens - 1`."""
+
+
+@dataclass(frozen=True, slots=True)
 class SlotLoad:
     """A copy from host memory into a slot that has to happen before the step runs."""
 
@@ -262,6 +311,9 @@ class Step:
     """The first `num_decode` segments have one row each and are past their prompt."""
     samples: list[Sample]
     prompt_scores: list[PromptScore]
+    virtual_rows: list[VirtualRow] = field(default_factory=list)
+    """Their `token_ids` are placeholders."""
+    prefix_writes: list[PrefixWrite] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

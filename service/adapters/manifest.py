@@ -1,11 +1,14 @@
 """What the control plane remembers of one version's content: the summary stored beside it."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from service.adapters.compiled import align
 
 _ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+Form = Literal["terms", "module"]
+"""How a version is served: as terms of the operator, or (at some site) through peft's own layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,28 +22,38 @@ class Manifest:
     num_bytes: int
     """Of the original files that are used."""
     low_rank_sizes: tuple[tuple[int, int], ...]
-    """(elements, how often) of the A and B tensors, which take the run dtype."""
+    """(elements, how often) of the tensors that take the run dtype: A and B above all."""
     vector_sizes: tuple[tuple[int, int], ...]
-    """(elements, how often) of the c and d tensors, which are float32."""
+    """(elements, how often) of the tensors that are float32 whatever the run dtype."""
+    index_sizes: tuple[tuple[int, int], ...] = ()
+    """(elements, how often) of the int64 tensors."""
+    form: Form = "terms"
+    num_virtual_tokens: int = 0
+    num_prefix_tokens: int = 0
+    invocation_tokens: tuple[int, ...] = ()
+    num_tasks: int = 0
+    is_summable: bool = False
+    """Nothing but A and B (and `d` of a learned bias), so that it may take part in a sum."""
 
     def payload_bytes(self, dtype: str) -> int:
         """Size of the compiled payload in run dtype `dtype`, without compiling."""
-        low_rank = sum(
-            count * align(size * _ITEM_SIZES[dtype]) for size, count in self.low_rank_sizes
+        groups = (
+            (self.low_rank_sizes, _ITEM_SIZES[dtype]),
+            (self.vector_sizes, 4),
+            (self.index_sizes, 8),
         )
-        return low_rank + sum(count * align(size * 4) for size, count in self.vector_sizes)
+        return sum(
+            count * align(size * item_size) for sizes, item_size in groups for size, count in sizes
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Manifest":
-        return cls(
-            digest=raw["digest"],
-            kind=raw["kind"],
-            rank=raw["rank"],
-            targets=tuple(raw["targets"]),
-            num_bytes=raw["num_bytes"],
-            low_rank_sizes=tuple((size, count) for size, count in raw["low_rank_sizes"]),
-            vector_sizes=tuple((size, count) for size, count in raw["vector_sizes"]),
-        )
+        fields = dict(raw)
+        for name in ("low_rank_sizes", "vector_sizes", "index_sizes"):
+            fields[name] = tuple((size, count) for size, count in raw.get(name, ()))
+        for name in ("targets", "invocation_tokens"):
+            fields[name] = tuple(raw.get(name, ()))
+        return cls(**fields)

@@ -93,6 +93,7 @@ def _describe_site(
 ) -> SiteDescription:
     return SiteDescription(
         path=path,
+        kind="linear",
         in_features=module.in_features,
         out_features=module.out_features,
         rows=found.row_maps[path],

@@ -98,6 +98,7 @@ def _site(
     if path == "lm_head" and is_tied:
         weight = "model.embed_tokens.weight"
     return SiteDescription(
+        kind="linear",
         path=path,
         in_features=module.in_features,
         out_features=module.out_features,
