@@ -40,8 +40,15 @@ class AdapterRef:
     """aLoRA: rows before the last occurrence of these ids in the prompt belong to the base."""
     num_tasks: int = 0
     """Of a multitask adapter, whose requests must say which; 0 = it has no tasks."""
+    is_summable: bool = False
+    """Nothing but low-rank products (and learned biases), so that it may take part in a sum."""
     parts: "tuple[AdapterPart, ...]" = ()
-    """Of a weighted sum of adapters; `digest` is that of the sum then."""
+    """Of a weighted sum of adapters, which has a digest of its own and no version number."""
+
+    @property
+    def label(self) -> str:
+        """What a sentence or a log line calls it."""
+        return self.name if self.parts else f"{self.name}@{self.version}"
 
     @property
     def num_front_tokens(self) -> int:

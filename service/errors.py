@@ -3,7 +3,7 @@
 RepertoireError
 ├── InvalidRequest            a field of the request is wrong; carries `param`
 │   └── PromptTooLong         prompt plus max_tokens exceeds the context
-├── ModelNotFound             neither the base nor an adapter that may be used
+├── ModelNotFound             neither the base nor an adapter that may be used; carries `param`
 ├── AdapterNotFound           a management call names an adapter that does not exist
 ├── NameConflict              the name is taken by something that cannot be replaced
 ├── AdapterRefused            the upload cannot be served exactly; carries the list of reasons
@@ -37,9 +37,10 @@ class PromptTooLong(InvalidRequest):
 
 
 class ModelNotFound(RepertoireError):
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, param: str = "model") -> None:
         super().__init__(f"The model {model!r} does not exist.")
         self.model = model
+        self.param = param
 
 
 class AdapterNotFound(RepertoireError):

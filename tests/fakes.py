@@ -198,8 +198,9 @@ class FakeRegistry:
         return ModelEntry(model, 1_700_000_000, "tiny", ref.version, ref.digest)
 
 
-def adapter_ref(name: str, version: int = 1) -> AdapterRef:
-    return AdapterRef(name, version, digest=f"{version:02d}" * 32, compiled_bytes=1024)
+def adapter_ref(name: str, version: int = 1, is_summable: bool = False) -> AdapterRef:
+    digest = f"{version:02d}" * 32
+    return AdapterRef(name, version, digest, compiled_bytes=1024, is_summable=is_summable)
 
 
 def base_description(name: str = "tiny", max_model_len: int = 128) -> BaseDescription:

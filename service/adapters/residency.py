@@ -34,6 +34,8 @@ class Residency:
         self._num_slots = 0
         self._loading: set[str] = set()
         self._doomed: set[str] = set()
+        self._sums: dict[str, frozenset[str]] = {}
+        """The digests of the parts, by the digest of each sum that is in memory."""
         self._plan = ResidencyPlan([], [], [])
         self.revision = 0
         """Grows with every change of `resident()`."""
@@ -66,6 +68,8 @@ class Residency:
         if not self._make_host_room(ref.compiled_bytes):
             return False
         self._loading.add(ref.digest)
+        if ref.parts:
+            self._sums[ref.digest] = frozenset(part.ref.digest for part in ref.parts)
         self.host.insert(ref.digest, ref.compiled_bytes)
         self.host.pin(ref.digest)
         return True
@@ -85,6 +89,7 @@ class Residency:
         self.host.unpin(digest)
         self.host.remove(digest)
         self._doomed.discard(digest)
+        self._sums.pop(digest, None)
 
     def hold(self, digest: str) -> bool:
         """Keep the host copy until `unhold`; False when there is none to keep."""
@@ -112,10 +117,12 @@ class Residency:
         self._drop_if_doomed(digest)
 
     def forget(self, digest: str) -> None:
-        """Drop a version from memory, at once or when its last use ends."""
-        if self.is_resident(digest) or digest in self._loading:
-            self._doomed.add(digest)
-            self._drop_if_doomed(digest)
+        """Drop a version and the sums that contain it, each at once or when its last use ends."""
+        sums = [one for one, parts in self._sums.items() if digest in parts]
+        for one in (digest, *sums):
+            if self.is_resident(one) or one in self._loading:
+                self._doomed.add(one)
+                self._drop_if_doomed(one)
 
     def revive(self, digest: str) -> None:
         """A request names the version again before its last use ended: keep it."""
@@ -192,12 +199,18 @@ class Residency:
         if len(planned) == len(self._plan.loads):
             self._plan.evicted_slots.append(slot)
         self._plan.loads[:] = planned
+        self._drop_sum_if_gone(digest)
 
     def _evict_host(self, digest: str) -> None:
         self.host.remove(digest)
         self.host.evictions += 1
         self.revision += 1
         self._plan.evicted_hosts.append(digest)
+        self._drop_sum_if_gone(digest)
+
+    def _drop_sum_if_gone(self, digest: str) -> None:
+        if digest not in self._slots and digest not in self.host:
+            self._sums.pop(digest, None)
 
     def _unpin_host(self, digest: str) -> None:
         self.host.unpin(digest)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -115,7 +114,7 @@ class Exchange:
         self.record.num_prompt_tokens = answer.num_prompt_tokens
         if answer.adapter is not None:
             self.record.adapter = answer.adapter.name
-            self.record.version = answer.adapter.version
+            self.record.version = answer.adapter.version or None
 
     async def _close(self, answer: Answer) -> None:
         self.record.num_generated_tokens = answer.num_generated_tokens
@@ -176,10 +175,12 @@ def _usage(answer: Answer) -> Usage:
     return Usage(answer.num_prompt_tokens, answer.num_generated_tokens)
 
 
-def _headers(adapter: AdapterRef | None) -> dict[str, Any]:
+def _headers(adapter: AdapterRef | None) -> dict[str, str]:
+    """One member for an adapter; one for each part of a sum, with its weight as a parameter."""
     if adapter is None:
         return {}
+    parts = [(part.ref, f";weight={part.weight!r}") for part in adapter.parts] or [(adapter, "")]
     return {
-        "x-adapter-version": f"{adapter.name}@{adapter.version}",
-        "x-adapter-digest": f"sha256:{adapter.digest}",
+        "x-adapter-version": ", ".join(f"{ref.label}{weight}" for ref, weight in parts),
+        "x-adapter-digest": ", ".join(f"sha256:{ref.digest}{weight}" for ref, weight in parts),
     }

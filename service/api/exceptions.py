@@ -64,7 +64,7 @@ def error_body(error: Exception) -> dict[str, Any]:
     body: dict[str, Any] = {
         "message": message,
         "type": shape.type,
-        "param": _param_of(error),
+        "param": getattr(error, "param", None),
         "code": shape.code,
     }
     if isinstance(error, errors.AdapterRefused):
@@ -116,10 +116,6 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
 def _code_of_status(status: int) -> str:
     """`method_not_allowed` and the like; Python's name of 413 changed between versions."""
     return "too_large" if status == 413 else HTTPStatus(status).phrase.lower().replace(" ", "_")
-
-
-def _param_of(error: Exception) -> str | None:
-    return "model" if isinstance(error, errors.ModelNotFound) else getattr(error, "param", None)
 
 
 def _invalid_request(found: Iterable[Any]) -> errors.InvalidRequest:

@@ -20,7 +20,7 @@ from service.engine.loader import AdapterLoader, LoadCallback
 from service.engine.model_runner import ModelRunner
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Sequence, SequenceStatus
-from service.errors import AdapterLoadFailed, ColdLoadTimeout, RepertoireError
+from service.errors import AdapterLoadFailed, ColdLoadTimeout, InvalidRequest, RepertoireError
 from service.model.host_adapter import HostAdapter
 from service.model.pool import AdapterPool
 
@@ -156,8 +156,7 @@ class Engine:
 
     def _add_adapted(self, sequence: Sequence, ref: AdapterRef) -> list[TokenEvent]:
         if not self._residency.can_ever_hold(ref):
-            message = f"The adapter {ref.name}@{ref.version} is larger than the adapter memory."
-            return [self._fail(sequence, AdapterLoadFailed(message))]
+            return [self._fail(sequence, _too_large(ref))]
         self._residency.revive(ref.digest)
         self._residency.count_lookup(ref.digest)
         if self._residency.is_resident(ref.digest):
@@ -210,3 +209,14 @@ class Engine:
         if self._revision != self._residency.revision:
             self._revision = self._residency.revision
             self._stats = replace(self._stats, resident=self._residency.resident())
+
+
+def _too_large(ref: AdapterRef) -> RepertoireError:
+    """Each upload was checked against this memory, but a sum is the wish of a request."""
+    if ref.parts:
+        message = (
+            f"Together the adapters take {ref.compiled_bytes:,} bytes in memory, more than this"
+            " server has for adapters; name fewer."
+        )
+        return InvalidRequest(message, "adapters")
+    return AdapterLoadFailed(f"The adapter {ref.label} is larger than the adapter memory.")

@@ -38,7 +38,7 @@ class AdapterLoader:
         except RepertoireError as error:
             result = error
         except Exception:
-            result = AdapterLoadFailed(f"The adapter {ref.name}@{ref.version} cannot be loaded.")
+            result = AdapterLoadFailed(f"The adapter {ref.label} cannot be loaded.")
         done(ref.digest, result, perf_counter() - started)
 
     def _read(self, ref: AdapterRef) -> HostAdapter:

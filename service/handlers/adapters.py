@@ -224,8 +224,13 @@ class AdapterService:
         manifest = self._store.manifest(version.digest)
         if manifest is None:
             return None
-        compiled_bytes = manifest.payload_bytes(self._base.dtype)
-        return AdapterRef(name, version.number, version.digest, compiled_bytes)
+        return AdapterRef(
+            name,
+            version.number,
+            version.digest,
+            compiled_bytes=manifest.payload_bytes(self._base.dtype),
+            is_summable=manifest.is_summable,
+        )
 
     def _model(self, model: str, ref: AdapterRef) -> ModelEntry:
         version = self._store.history(ref.name).versions[ref.version]

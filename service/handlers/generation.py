@@ -7,14 +7,14 @@ Knows no HTTP. An `Answer` owns what it took (the adapter version, the engine's 
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
 
 import structlog
 
 from service.core import AdapterRef, BaseDescription, GenerationRequest, SamplingParams
 from service.engine.client import EngineClient, TokenStream
-from service.errors import InvalidRequest, ModelNotFound, PromptTooLong
+from service.errors import InvalidRequest, PromptTooLong
 from service.handlers.answer import Answer
+from service.handlers.binding import AdapterBinder, Registry, Summand
 from service.handlers.choice import ChoiceText
 from service.handlers.merge import MergedStreams
 from service.handlers.prompts import Prompt, check_token_ids, echo_text, encode_prompts
@@ -23,15 +23,6 @@ from service.text import Tokenizer
 
 MAX_SEQUENCES = 128
 """Prompts times choices of one request."""
-
-
-class Registry(Protocol):
-    """Which version a name means now, and how many requests use each."""
-
-    def acquire(self, model: str) -> AdapterRef:
-        """Look up and count in one go. Raises `ModelNotFound`."""
-
-    def release(self, ref: AdapterRef) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +35,8 @@ class GenerationCall:
     params: SamplingParams
     is_shortened_to_fit: bool = False
     """`max_tokens` is a default, so that a long prompt may leave room for fewer tokens."""
+    adapters: tuple[Summand, ...] = ()
+    """Of a weighted sum on the base, which `model` names then."""
     n: int = 1
     stop: tuple[str, ...] = ()
     echo: bool = False
@@ -62,13 +55,13 @@ class GenerationHandler:
     ) -> None:
         self.base = base
         self.tokenizer = tokenizer
-        self._registry = registry
+        self._binder = AdapterBinder(base.name, registry)
         self._engine = engine
         self._metrics = metrics
 
     async def open(self, call: GenerationCall) -> Answer:
         """Accept the call and queue its sequences. The caller must close what it gets."""
-        adapter = self._acquire(call.model)
+        adapter = self._acquire(call)
         try:
             encoded = await self._encode(call)
             requests = [
@@ -81,7 +74,7 @@ class GenerationHandler:
             ]
             streams = await self._submit(requests)
         except BaseException:
-            self._release(adapter)
+            self._binder.release(adapter)
             raise
         num_prompt_tokens = sum(map(len, encoded))
         self._metrics.prompt_tokens.inc(num_prompt_tokens)
@@ -92,23 +85,15 @@ class GenerationHandler:
             MergedStreams(streams),
             call.arrived,
             self._metrics,
-            release=partial(self._release, adapter),
+            release=partial(self._binder.release, adapter),
         )
 
-    def _acquire(self, model: str) -> AdapterRef | None:
-        """The base only by its own name: an unknown name must never be answered by it."""
-        if model == self.base.name:
-            return None
-        try:
-            adapter = self._registry.acquire(model.removeprefix(f"{self.base.name}:"))
-        except ModelNotFound:
-            raise ModelNotFound(model) from None
-        structlog.contextvars.bind_contextvars(adapter=adapter.name, version=adapter.version)
-        return adapter
-
-    def _release(self, adapter: AdapterRef | None) -> None:
+    def _acquire(self, call: GenerationCall) -> AdapterRef | None:
+        adapter = self._binder.acquire(call.model, call.adapters)
         if adapter is not None:
-            self._registry.release(adapter)
+            version = adapter.version or None
+            structlog.contextvars.bind_contextvars(adapter=adapter.name, version=version)
+        return adapter
 
     async def _encode(self, call: GenerationCall) -> list[tuple[int, ...]]:
         if len(call.prompts) * call.n > MAX_SEQUENCES:

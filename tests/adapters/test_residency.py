@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from service.adapters.residency import Residency
-from service.core import AdapterRef, SlotLoad
+from service.core import AdapterPart, AdapterRef, SlotLoad
 
 PAGE = 64
 
@@ -174,6 +174,57 @@ def test_forgetting_what_is_not_there_does_not_haunt_a_later_load() -> None:
     residency.forget("a")
     load(residency, ref("a"))
     assert residency.is_resident("a")
+
+
+def sum_of(*names: str, num_bytes: int = PAGE) -> AdapterRef:
+    parts = tuple(AdapterPart(ref(name), 1.0) for name in names)
+    return AdapterRef("+".join(names), 0, "+".join(names), num_bytes, parts=parts)
+
+
+def test_a_forgotten_version_takes_along_the_sums_that_contain_it() -> None:
+    residency = make_residency()
+    load(residency, ref("a"), sum_of("a", "b"), sum_of("b", "c"))
+    use(residency, sum_of("a", "b"))
+    residency.forget("a")
+    assert residency.resident() == {"b+c": "host"}
+
+
+def test_a_sum_goes_though_its_part_was_never_in_memory_itself() -> None:
+    residency = make_residency()
+    load(residency, sum_of("a", "b"))
+    residency.forget("b")
+    assert residency.resident() == {}
+
+
+def test_a_sum_in_use_outlives_its_part_until_the_use_ends() -> None:
+    residency = make_residency()
+    load(residency, sum_of("a", "b"))
+    residency.try_activate(sum_of("a", "b"))
+    residency.forget("a")
+    assert residency.resident() == {"a+b": "device"}
+    residency.deactivate("a+b")
+    assert residency.resident() == {}
+
+
+def test_a_sum_under_load_goes_when_the_load_ends() -> None:
+    residency = make_residency()
+    residency.try_reserve_host(sum_of("a", "b"))
+    residency.forget("b")
+    residency.finish_load("a+b", 0.1, num_holders=0)
+    assert residency.resident() == {}
+
+
+def test_nothing_is_remembered_of_sums_that_have_left() -> None:
+    """Weights may be swept by a client: as many sums as requests."""
+    residency = make_residency(device_pages=1, host_bytes=PAGE)
+    for name in ("a+b", "c+d", "e+f"):
+        one = sum_of(*name.split("+"))
+        load(residency, one)
+        use(residency, one)
+        assert set(residency._sums) == set(residency.resident())
+    residency.try_reserve_host(sum_of("g", "h"))
+    residency.fail_load("g+h")
+    assert set(residency._sums) == set(residency.resident())
 
 
 def test_lookups_count_in_the_tiers_that_were_asked() -> None:

@@ -101,6 +101,7 @@ class ChatBody(SamplingFields):
         return GenerationCall(
             request_id=request_id,
             model=self.model,
+            adapters=self.summands,
             prompts=(ChatPrompt(tuple(message.plain() for message in self.messages)),),
             params=self.sampling_params(limit or sys.maxsize, logprobs),
             is_shortened_to_fit=limit is None,

@@ -50,6 +50,7 @@ class CompletionBody(SamplingFields):
         return GenerationCall(
             request_id=request_id,
             model=self.model,
+            adapters=self.summands,
             prompts=self._prompts(),
             params=self.sampling_params(
                 max_tokens, self.logprobs, self.logprobs if self.echo else None

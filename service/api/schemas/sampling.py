@@ -7,9 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from service.core import SamplingParams
 from service.errors import InvalidRequest
+from service.handlers.binding import Summand
 
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
+MAX_SUMMANDS = 8
+MAX_WEIGHT = 100
 _INT64 = 1 << 63
 
 IGNORED = frozenset(
@@ -55,12 +58,26 @@ class StreamOptions(BaseModel):
     """Padding against guesses from packet sizes; accepted, never sent."""
 
 
+class SummandBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str = Field(max_length=512, description="`name`, `name@version` or `base:name`.")
+    weight: float = Field(1.0, ge=-MAX_WEIGHT, le=MAX_WEIGHT)
+
+
 class SamplingFields(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = NEUTRAL
 
     model: str = Field(max_length=512, description="The base, `name`, `name@version`, `base:name`.")
+    adapters: list[SummandBody] = Field(
+        [],
+        min_length=1,
+        max_length=MAX_SUMMANDS,
+        description="A weighted sum of low-rank adapters on the base, which `model` names then. "
+        "Weights of a content that is named twice are added.",
+    )
     temperature: float = Field(1.0, ge=0, le=2, description="0 = the most likely token.")
     top_p: float = Field(1.0, ge=0, le=1)
     top_k: int = Field(0, ge=-1, description="0 or -1 = all tokens.")
@@ -122,6 +139,10 @@ class SamplingFields(BaseModel):
     @property
     def stops(self) -> tuple[str, ...]:
         return tuple(self.stop)
+
+    @property
+    def summands(self) -> tuple[Summand, ...]:
+        return tuple(Summand(one.name, one.weight) for one in self.adapters)
 
     def sampling_params(
         self, max_tokens: int, logprobs: int | None, prompt_logprobs: int | None = None
