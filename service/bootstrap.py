@@ -167,7 +167,7 @@ def _engine_parts(
         scheduler=Scheduler(config, blocks, residency),
         blocks=blocks,
         residency=residency,
-        pool=AdapterPool(base.sites, memory.device_adapter_bytes, device),
+        pool=AdapterPool(base.sites, memory.device_adapter_bytes, device, base.context),
         runner=ModelRunner(RaggedLane(base.model, store, base.context)),
         loader=AdapterLoader(cache, pin_memory=device.type == "cuda"),
         eos_token_ids=base.tokenizer.eos_token_ids,

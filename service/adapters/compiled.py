@@ -2,22 +2,23 @@
 
     magic (8 bytes) | header length (u64 LE) | header (JSON) | zeros up to ALIGNMENT | payload
 
-The header lists, per site, the terms of `y = c * base(x) + (x A^T) B^T + d` with their place in the
-payload. Every tensor starts at a multiple of ALIGNMENT, so that views on a slot are aligned too.
-Reading needs no torch, no peft and no parsing of anything a client sent.
+The header says per site which terms of the operator (`service/operator/terms.py`) the version has
+there and where they lie in the payload. Tensors start at multiples of ALIGNMENT, so that views on a
+slot are aligned too; sites may share one. Reading needs no torch, no peft and no parsing of
+anything a client sent.
 """
 
 import json
 import struct
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
 from service.errors import AdapterLoadFailed
 
 MAGIC = b"RPTRTERM"
 ALIGNMENT = 64
-COMPILER_VERSION = 1
+COMPILER_VERSION = 2
 """Raised whenever the same upload would compile to other bytes."""
 MAX_HEADER_BYTES = 64 << 20
 
@@ -29,7 +30,7 @@ class TermView:
     """One tensor of the payload."""
 
     dtype: str
-    """`float32`, `bfloat16` or `float16`."""
+    """torch's name of it, e.g. `float32`."""
     shape: tuple[int, ...]
     offset: int
     """Bytes from the start of the payload."""
@@ -40,14 +41,13 @@ class SiteTerms:
     """What one version does at one site; an absent term costs nothing."""
 
     site: str
-    a: TermView | None = None
-    """`[r, in]`"""
-    b: TermView | None = None
-    """`[out, r]`, scale folded in"""
-    c: TermView | None = None
-    """`[out]`, float32"""
-    d: TermView | None = None
-    """`[out]`, float32"""
+    terms: dict[str, TermView] = field(default_factory=dict)
+    """By the field names of `service.operator.terms.Terms`."""
+    parameters: dict[str, TermView] = field(default_factory=dict)
+    """Parameters of the base's module, by name, that the version replaces for its own rows."""
+    layer: Any = None
+    """peft's own layer as plain JSON (`service/operator/snapshot.py`); it replaces the module."""
+    layer_tensors: tuple[TermView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,11 @@ class CompiledHeader:
     fingerprint: str
     """Of the base the terms were compiled for."""
     dtype: str
-    """Of A and B."""
+    """The run dtype."""
     payload_bytes: int
     sites: tuple[SiteTerms, ...]
+    tables: dict[str, TermView] = field(default_factory=dict)
+    """What acts beside the sites: `prefix.<layer>.key`, …; see `service/operator/tables.py`."""
     compiler_version: int = COMPILER_VERSION
 
 
@@ -88,22 +90,30 @@ def read_header(file: BinaryIO) -> CompiledHeader:
     length = _PREFIX.unpack(prefix)[1]
     if length > MAX_HEADER_BYTES:
         raise AdapterLoadFailed("The compiled form of the adapter is damaged.")
-    header = _decode(json.loads(file.read(length)))
-    if header.compiler_version != COMPILER_VERSION:
+    raw = json.loads(file.read(length))
+    if raw.get("compiler_version") != COMPILER_VERSION:
         raise AdapterLoadFailed("The compiled form was made by another compiler version.")
     file.seek(align(_PREFIX.size + length))
-    return header
+    return _decode(raw)
 
 
 def _decode(raw: dict[str, Any]) -> CompiledHeader:
     sites = tuple(
-        SiteTerms(site=site.pop("site"), **{name: _view(view) for name, view in site.items()})
+        SiteTerms(
+            site=site["site"],
+            terms=_views(site["terms"]),
+            parameters=_views(site["parameters"]),
+            layer=site["layer"],
+            layer_tensors=tuple(map(_view, site["layer_tensors"])),
+        )
         for site in raw.pop("sites")
     )
-    return CompiledHeader(sites=sites, **raw)
+    return CompiledHeader(sites=sites, tables=_views(raw.pop("tables")), **raw)
 
 
-def _view(raw: dict[str, Any] | None) -> TermView | None:
-    if raw is None:
-        return None
+def _views(raw: dict[str, Any]) -> dict[str, TermView]:
+    return {name: _view(view) for name, view in raw.items()}
+
+
+def _view(raw: dict[str, Any]) -> TermView:
     return TermView(raw["dtype"], tuple(raw["shape"]), raw["offset"])

@@ -25,8 +25,8 @@ class Manifest:
     """(elements, how often) of the tensors that take the run dtype: A and B above all."""
     vector_sizes: tuple[tuple[int, int], ...]
     """(elements, how often) of the tensors that are float32 whatever the run dtype."""
-    index_sizes: tuple[tuple[int, int], ...] = ()
-    """(elements, how often) of the int64 tensors."""
+    byte_sizes: tuple[tuple[int, int], ...] = ()
+    """(bytes, how often) of every other tensor."""
     form: Form = "terms"
     num_virtual_tokens: int = 0
     num_prefix_tokens: int = 0
@@ -40,7 +40,7 @@ class Manifest:
         groups = (
             (self.low_rank_sizes, _ITEM_SIZES[dtype]),
             (self.vector_sizes, 4),
-            (self.index_sizes, 8),
+            (self.byte_sizes, 1),
         )
         return sum(
             count * align(size * item_size) for sizes, item_size in groups for size, count in sizes
@@ -52,7 +52,7 @@ class Manifest:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Manifest":
         fields = dict(raw)
-        for name in ("low_rank_sizes", "vector_sizes", "index_sizes"):
+        for name in ("low_rank_sizes", "vector_sizes", "byte_sizes"):
             fields[name] = tuple((size, count) for size, count in raw.get(name, ()))
         for name in ("targets", "invocation_tokens"):
             fields[name] = tuple(raw.get(name, ()))

@@ -20,6 +20,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    **{name: np.dtype(name) for name in ("float64", "complex64", "int64", "int32", "bool")},
 }
 CHUNK_ELEMENTS = 1 << 20
 """Bounds the private memory of everything that walks over a tensor."""

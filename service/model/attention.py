@@ -5,6 +5,7 @@ queries and keys of the flattened batch, `[1, heads, T, dim]`.
 """
 
 import itertools
+import math
 from typing import Any, Protocol
 
 import torch
@@ -121,6 +122,23 @@ def _attend_eager(
     return scores.softmax(-1).to(query.dtype) @ value
 
 
+def add_adaptions(out: torch.Tensor, query: torch.Tensor, layer: int, context: StepContext) -> None:
+    """Add `gate * softmax(q K^T / sqrt(dim)) V` of the adapters that have it to their own rows.
+
+    `query [T, H, dim]`, `out [T, H, Dv]`; the softmax is over the learned keys alone
+    (LLaMA-Adapter, arXiv 2303.16199; peft `tuners/adaption_prompt/layer.py`).
+    """
+    if not context.adaptions:
+        return
+    for run in context.runs:
+        parts = context.adaptions.get(run.slot, {}).get(layer)
+        if parts is not None:
+            mine = query[run.start : run.stop].transpose(0, 1)
+            scores = mine @ parts["key"].transpose(1, 2) / math.sqrt(query.shape[-1])
+            learned = scores.float().softmax(-1).to(query.dtype) @ parts["value"]
+            out[run.start : run.stop] += parts["gate"] * learned.transpose(0, 1)
+
+
 class PagedAttention:
     """The attention of the ragged lane."""
 
@@ -144,8 +162,9 @@ class PagedAttention:
         rows = query[0].transpose(0, 1)
         self._store.write(layer, index, key[0].transpose(0, 1), value[0].transpose(0, 1))
         chunks = self._decode_chunk() + [[one] for one in self._prefill_segments()]
-        outputs = [self._attend_chunk(layer, chunk, rows, options) for chunk in chunks]
-        return torch.cat(outputs)[None], None
+        out = torch.cat([self._attend_chunk(layer, chunk, rows, options) for chunk in chunks])
+        add_adaptions(out, rows, layer, self._context)
+        return out[None], None
 
     def _decode_chunk(self) -> list[list[Segment]]:
         count = self._context.num_decode

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from service.core import NO_SLOT, Segment, Step
+from service.core import NO_SLOT, Segment, Step, VirtualRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ class StepContext:
     """For sites that see only the rows whose logits are wanted."""
     segments: list[Segment] = field(default_factory=list)
     num_decode: int = 0
+    virtual_rows: list[VirtualRow] = field(default_factory=list)
+    tables: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
+    """By slot: what resident adapters do beside the sites; kept by the pool from step to step."""
+    adaptions: dict[int, dict[int, dict[str, torch.Tensor]]] = field(default_factory=dict)
+    """By slot and layer: the attention terms among `tables`."""
     write_index: torch.Tensor | None = None
     """[T] int64: token slot in the KV store of each row's own key and value"""
     masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict)
@@ -54,5 +59,6 @@ class StepContext:
         self.wanted_runs = runs_of([step.row_slot[row] for row in wanted])
         self.segments = step.segments
         self.num_decode = step.num_decode
+        self.virtual_rows = step.virtual_rows
         self.write_index = write_index
         self.masks.clear()

@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from service.adapters.safetensors_header import TensorInfo, read_tensor_infos
-from service.core import BaseDescription, SiteDescription, TensorLocation
-from service.model.probe import ProbeResult, num_embeddings
+from service.core import BaseDescription, SiteDescription, SiteKind, TensorLocation
+from service.model.probe import ProbeResult, num_embeddings, site_kind
 
 _SAMPLE_BYTES = 4096
 _VOLATILE_CONFIG = ("transformers_version", "torch_dtype", "dtype", "_name_or_path")
@@ -64,8 +64,7 @@ def describe(
     output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     modules = dict(model.named_modules())
     sites = tuple(
-        _describe_site(path, cast(torch.nn.Linear, modules[path]), found, files, names)
-        for path in found.row_maps
+        _describe_site(path, modules[path], found, files, names) for path in found.row_maps
     )
     return BaseDescription(
         name=name,
@@ -86,21 +85,37 @@ def describe(
 
 def _describe_site(
     path: str,
-    module: torch.nn.Linear,
+    module: torch.nn.Module,
     found: ProbeResult,
     files: BaseFiles,
     names: dict[int, list[str]],
 ) -> SiteDescription:
+    kind = site_kind(module)
+    weight, bias = module.weight, getattr(module, "bias", None)
+    assert kind is not None
+    assert isinstance(weight, torch.Tensor)
+    in_features, out_features = _features(kind, weight)
     return SiteDescription(
         path=path,
-        kind="linear",
-        in_features=module.in_features,
-        out_features=module.out_features,
+        kind=kind,
+        in_features=in_features,
+        out_features=out_features,
         rows=found.row_maps[path],
-        weight=_locate(module.weight, files, names),
-        bias=None if module.bias is None else _locate(module.bias, files, names),
-        has_bias=module.bias is not None,
+        weight=_locate(weight, files, names),
+        bias=_locate(bias, files, names) if isinstance(bias, torch.Tensor) else None,
+        has_bias=bias is not None,
     )
+
+
+def _features(kind: SiteKind, weight: torch.Tensor) -> tuple[int, int]:
+    """(in, out); at an embedding (vocabulary, width)."""
+    match kind:
+        case "linear":
+            return weight.shape[1], weight.shape[0]
+        case "conv1d" | "embedding":
+            return weight.shape[0], weight.shape[1]
+        case "norm":
+            return weight.shape[0], weight.shape[0]
 
 
 def _locate(

@@ -31,7 +31,7 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True)
 class LoadedBase:
-    """A base model whose linear modules are sites; never written after this."""
+    """A base model whose modules are sites; never written after this."""
 
     model: PreTrainedModel
     tokenizer: HFTokenizer
@@ -55,7 +55,8 @@ def load_base(options: LoadOptions) -> LoadedBase:
     context = StepContext()
     modules = dict(model.named_modules())
     sites = tuple(
-        Site(site.path, modules[site.path], site.rows, context) for site in description.sites
+        Site(site.path, modules[site.path], site.rows, context, site.kind)
+        for site in description.sites
     )
     tokenizer = HFTokenizer(AutoTokenizer.from_pretrained(folder), _eos_token_ids(model))
     return LoadedBase(model, tokenizer, description, context, sites, found.layers)

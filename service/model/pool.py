@@ -8,18 +8,23 @@ import torch
 from service.adapters.compiled import SiteTerms, TermView
 from service.core import ResidencyPlan, SlotLoad
 from service.errors import AdapterLoadFailed
+from service.model.context import StepContext
 from service.model.host_adapter import HostAdapter
-from service.model.sites import Site, Terms
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from service.model.sites import Site, SiteForm
+from service.operator.snapshot import UnknownPart, restore
+from service.operator.tables import layers_of
+from service.operator.terms import Terms
 
 
 class AdapterPool:
     """Owned by the engine thread. A slot is an extent of one byte arena; terms are views on it."""
 
-    def __init__(self, sites: Iterable[Site], device_bytes: int, device: torch.device) -> None:
+    def __init__(
+        self, sites: Iterable[Site], device_bytes: int, device: torch.device, context: StepContext
+    ) -> None:
         self._sites = {site.path: site for site in sites}
         self._arena = torch.empty(device_bytes, dtype=torch.uint8, device=device)
+        self._context = context
         self._hosts: dict[str, HostAdapter] = {}
         self._touched: dict[int, list[Site]] = {}
 
@@ -27,6 +32,12 @@ class AdapterPool:
         """Raises `AdapterLoadFailed` here, where it ends this adapter's requests alone."""
         if not all(terms.site in self._sites for terms in adapter.header.sites):
             raise AdapterLoadFailed("The adapter was compiled for another base.")
+        try:
+            for terms in adapter.header.sites:
+                if terms.layer is not None:
+                    self._form(adapter.payload, terms)
+        except (UnknownPart, ImportError, AttributeError, TypeError, ValueError) as error:
+            raise AdapterLoadFailed("The compiled form of the adapter is damaged.") from error
         self._hosts[digest] = adapter
 
     def apply(self, plan: ResidencyPlan) -> None:
@@ -45,28 +56,39 @@ class AdapterPool:
 
     def _clear(self, slot: int) -> None:
         for site in self._touched.pop(slot, ()):
-            site.drop_terms(slot)
+            site.drop_form(slot)
+        self._context.tables.pop(slot, None)
+        self._context.adaptions.pop(slot, None)
 
     def _fill(self, load: SlotLoad) -> None:
-        adapter = self._hosts[load.digest]
-        num_bytes = adapter.header.payload_bytes
-        extent = self._arena[load.offset : load.offset + num_bytes]
-        extent.copy_(adapter.payload, non_blocking=True)
+        header = self._hosts[load.digest].header
+        extent = self._arena[load.offset : load.offset + header.payload_bytes]
+        extent.copy_(self._hosts[load.digest].payload, non_blocking=True)
         touched = []
-        for terms in adapter.header.sites:
+        for terms in header.sites:
             site = self._sites[terms.site]
-            site.set_terms(load.slot, _views(extent, terms))
+            site.set_form(load.slot, self._form(extent, terms))
             touched.append(site)
         self._touched[load.slot] = touched
+        if header.tables:
+            tables = {name: view_of(extent, view) for name, view in header.tables.items()}
+            self._context.tables[load.slot] = tables
+            self._context.adaptions[load.slot] = layers_of(tables, "adaption")
+
+    def _form(self, extent: torch.Tensor, terms: SiteTerms) -> SiteForm:
+        site = self._sites[terms.site]
+        views = {name: view_of(extent, view) for name, view in terms.terms.items()}
+        module: torch.nn.Module | None = None
+        if terms.layer is not None:
+            tensors = [view_of(extent, view) for view in terms.layer_tensors]
+            module = restore(terms.layer, tensors, lambda path: self._sites[path].base)
+        elif terms.parameters:
+            own = {name: view_of(extent, view) for name, view in terms.parameters.items()}
+            module = site.private_copy(own)
+        return SiteForm(Terms(**views), module)
 
 
-def _views(extent: torch.Tensor, terms: SiteTerms) -> Terms:
-    return Terms(*(_view(extent, view) for view in (terms.a, terms.b, terms.c, terms.d)))
-
-
-def _view(extent: torch.Tensor, view: TermView | None) -> torch.Tensor | None:
-    if view is None:
-        return None
-    dtype = _DTYPES[view.dtype]
+def view_of(extent: torch.Tensor, view: TermView) -> torch.Tensor:
+    dtype: torch.dtype = getattr(torch, view.dtype)
     num_bytes = math.prod(view.shape) * dtype.itemsize
     return extent[view.offset : view.offset + num_bytes].view(dtype).view(view.shape)

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from service.core import RowMap
+from service.core import RowMap, SiteKind
 from service.model.attention import register
 from service.model.kv_store import LayerShape
 
@@ -23,7 +24,7 @@ _ORDER = [4, 3, 5, 6, 0, 2, 1]
 class ProbeResult:
     layers: dict[int, LayerShape] = field(default_factory=dict)
     row_maps: dict[str, RowMap] = field(default_factory=dict)
-    """By path of the linear modules whose rows are known; the others cannot carry adapters."""
+    """By path of the modules whose rows are known; the others cannot carry adapters."""
 
 
 def probe(model: PreTrainedModel) -> ProbeResult:
@@ -33,13 +34,26 @@ def probe(model: PreTrainedModel) -> ProbeResult:
     model.set_attn_implementation(register(recorder))
     vocabulary = num_embeddings(model)
     tokens = [(index + 1) * (vocabulary // (_NUM_ROWS + 2)) for index in range(_NUM_ROWS)]
-    straight = _inputs_of_linears(model, tokens)
-    shuffled = _inputs_of_linears(model, [tokens[row] for row in _ORDER])
+    straight = _inputs_of_sites(model, tokens)
+    shuffled = _inputs_of_sites(model, [tokens[row] for row in _ORDER])
     for path, inputs in straight.items():
         row_map = _row_map(inputs, shuffled.get(path))
         if row_map is not None:
             result.row_maps[path] = row_map
     return result
+
+
+def site_kind(module: torch.nn.Module) -> SiteKind | None:
+    """None for modules that no adapter touches."""
+    if isinstance(module, torch.nn.Linear):
+        return "linear"
+    if isinstance(module, Conv1D):
+        return "conv1d"
+    if isinstance(module, torch.nn.Embedding):
+        return "embedding"
+    weight = getattr(module, "weight", None)
+    is_norm = "norm" in type(module).__name__.lower() and not list(module.children())
+    return "norm" if is_norm and weight is not None and weight.ndim == 1 else None
 
 
 def num_embeddings(model: PreTrainedModel) -> int:
@@ -70,12 +84,12 @@ class _Recorder:
 
 
 @torch.inference_mode()
-def _inputs_of_linears(model: PreTrainedModel, tokens: list[int]) -> dict[str, list[torch.Tensor]]:
+def _inputs_of_sites(model: PreTrainedModel, tokens: list[int]) -> dict[str, list[torch.Tensor]]:
     seen: dict[str, list[torch.Tensor]] = {}
     hooks = [
         module.register_forward_pre_hook(_keep_input(seen.setdefault(path, [])))
         for path, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if site_kind(module)
     ]
     try:
         model(
@@ -92,9 +106,18 @@ def _inputs_of_linears(model: PreTrainedModel, tokens: list[int]) -> dict[str, l
 
 def _keep_input(inputs: list[torch.Tensor]) -> Any:
     def hook(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
-        inputs.append(arguments[0].detach().reshape(-1, arguments[0].shape[-1]).float())
+        if arguments and isinstance(arguments[0], torch.Tensor):
+            inputs.append(_by_rows(arguments[0].detach()).float())
 
     return hook
+
+
+def _by_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """`[rows, everything else]`, where the leading dimensions are a number of rows we know."""
+    for dim in range(tensor.ndim, 0, -1):
+        if tensor.shape[:dim].numel() in (_NUM_ROWS, len(_WANTED)):
+            return tensor.reshape(tensor.shape[:dim].numel(), -1)
+    return tensor.reshape(1, -1)
 
 
 def _row_map(straight: list[torch.Tensor], shuffled: list[torch.Tensor] | None) -> RowMap | None:

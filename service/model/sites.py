@@ -1,67 +1,73 @@
-"""The operator: what adapters add at one module of the base, for all rows of a step in one call.
+"""Sites: modules of the base whose forward also applies the adapters of the step's rows."""
 
-For a row x of adapter a: `y = c * base(x) + (x A^T) B^T + d`. The base product is shared by all
-rows; a term that a version does not use is absent and costs nothing.
-"""
-
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from service.core import RowMap
+from service.core import RowMap, SiteKind
 from service.model.context import SlotRun, StepContext
+from service.operator.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """One version's terms at one site: views on its slot in the device arena."""
+class SiteForm:
+    """What one slot's adapter does at one site."""
 
-    a: torch.Tensor | None
-    """[r, in]"""
-    b: torch.Tensor | None
-    """[out, r], scale folded in"""
-    c: torch.Tensor | None
-    """[out] float32"""
-    d: torch.Tensor | None
-    """[out] float32"""
-
-    def add_to(self, y: torch.Tensor, x: torch.Tensor) -> None:
-        """Turn `y = base(x)` into the adapter's output, in place. `x [n, in]`, `y [n, out]`."""
-        if self.c is not None:
-            y.mul_(self.c)
-        if self.a is not None and self.b is not None:
-            y.addmm_(x @ self.a.t(), self.b.t())
-        if self.d is not None:
-            y.add_(self.d)
+    terms: Terms
+    module: torch.nn.Module | None = None
+    """Computes the adapter's rows in place of the base's module: peft's own layer, or the base's
+    module with parameters of the adapter's."""
 
 
 class Site:
-    """A linear module of the base whose `forward` also applies the terms of the step's adapters.
+    """The module stays where it is in the model; only its instance's `forward` is replaced, so
+    paths, tied weights and everything else that looks at the module see the base unchanged."""
 
-    The module stays where it is in the model; only its instance's `forward` is replaced, so paths,
-    tied weights and everything else that looks at the module see the base unchanged.
-    """
-
-    def __init__(self, path: str, module: torch.nn.Module, rows: RowMap, ctx: StepContext) -> None:
+    def __init__(
+        self,
+        path: str,
+        module: torch.nn.Module,
+        rows: RowMap,
+        context: StepContext,
+        kind: SiteKind = "linear",
+    ) -> None:
         self.path = path
+        self.kind = kind
         self.rows = rows
-        self._base_forward = module.forward
-        self._context = ctx
-        self._terms: dict[int, Terms] = {}
+        self.base = copy.copy(module)
+        """The module itself, on the same parameters, free of adapters."""
+        self._base_forward: Callable[[torch.Tensor], torch.Tensor] = module.forward
+        self._context = context
+        self._forms: dict[int, SiteForm] = {}
         module.forward = self.forward
 
-    def set_terms(self, slot: int, terms: Terms) -> None:
-        self._terms[slot] = terms
+    def set_form(self, slot: int, form: SiteForm) -> None:
+        self._forms[slot] = form
 
-    def drop_terms(self, slot: int) -> None:
-        self._terms.pop(slot, None)
+    def drop_form(self, slot: int) -> None:
+        self._forms.pop(slot, None)
+
+    def private_copy(self, parameters: dict[str, torch.Tensor]) -> torch.nn.Module:
+        """The base's module with some parameters replaced."""
+        module = copy.copy(self.base)
+        own = {
+            name: torch.nn.Parameter(value, requires_grad=False)
+            for name, value in parameters.items()
+        }
+        module._parameters = {**self.base._parameters, **own}
+        return module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self._base_forward(x)
-        if self._terms:
-            runs, num_rows = self._rows()
-            if runs:
-                self._add_terms(runs, num_rows, x, y)
+        if not self._forms:
+            return self._base_forward(x)
+        runs, num_rows = self._rows()
+        active = [(run, self._forms[run.slot]) for run in runs if run.slot in self._forms]
+        if not active:
+            return self._base_forward(x)
+        y = self._base_forward(self._transformed(active, num_rows, x))
+        self._apply(active, num_rows, x, y)
         return y
 
     def _rows(self) -> tuple[list[SlotRun], int]:
@@ -69,13 +75,45 @@ class Site:
             return self._context.runs, self._context.num_rows
         return self._context.wanted_runs, self._context.num_wanted
 
-    def _add_terms(
-        self, runs: list[SlotRun], num_rows: int, x: torch.Tensor, y: torch.Tensor
+    def _transformed(
+        self, active: list[tuple[SlotRun, SiteForm]], num_rows: int, x: torch.Tensor
+    ) -> torch.Tensor:
+        """`x`, or a copy of it in which the rows of some adapters are transformed."""
+        if not any(form.terms.has_transform for _, form in active):
+            return x
+        changed = x.clone()
+        rows = self._flat(changed, num_rows)
+        for run, form in active:
+            if form.terms.has_transform:
+                rows[run.start : run.stop] = form.terms.transform(rows[run.start : run.stop])
+        return changed
+
+    def _apply(
+        self,
+        active: list[tuple[SlotRun, SiteForm]],
+        num_rows: int,
+        x: torch.Tensor,
+        y: torch.Tensor,
     ) -> None:
-        x, y = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        if x.shape[0] != num_rows:
-            raise RuntimeError(f"{self.path} saw {x.shape[0]} rows where {num_rows} were expected")
-        for run in runs:
-            terms = self._terms.get(run.slot)
-            if terms is not None:
-                terms.add_to(y[run.start : run.stop], x[run.start : run.stop])
+        x = x.flatten() if self.kind == "embedding" else self._flat(x, num_rows)
+        y = self._flat(y, num_rows)
+        for run, form in active:
+            here = y[run.start : run.stop]
+            if form.module is not None:
+                here.copy_(form.module(x[None, run.start : run.stop])[0])
+            if self.kind == "embedding":
+                form.terms.add_to_embeddings(here, x[run.start : run.stop])
+            else:
+                form.terms.add_to(here, x[run.start : run.stop])
+        if self.kind == "embedding":
+            for row in self._context.virtual_rows:
+                prompt = self._forms[row.slot].terms.prompt
+                assert prompt is not None, "virtual rows belong to adapters with a prompt"
+                y[row.row] = prompt[row.index]
+
+    def _flat(self, tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
+        """A view whose first dimension is the step's rows: leading dimensions are joined."""
+        for dim in range(tensor.ndim - 1, 0, -1):
+            if tensor.shape[:dim].numel() == num_rows:
+                return tensor.view(num_rows, *tensor.shape[dim:])
+        raise RuntimeError(f"{self.path} saw {list(tensor.shape)}, which is not {num_rows} rows")

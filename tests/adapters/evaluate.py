@@ -53,8 +53,7 @@ def _hook(terms: dict[str, torch.Tensor]):
 
 
 def _site_terms(site: SiteTerms, payload: bytes) -> dict[str, torch.Tensor]:
-    views = {"a": site.a, "b": site.b, "c": site.c, "d": site.d}
-    return {name: _tensor(view, payload) for name, view in views.items() if view is not None}
+    return {name: _tensor(view, payload) for name, view in site.terms.items()}
 
 
 def _tensor(view: TermView, payload: bytes) -> torch.Tensor:

@@ -99,5 +99,5 @@ def test_the_manifest_knows_the_size_of_the_compiled_form(
     assert len(payload) == header.payload_bytes
     assert result.manifest.payload_bytes(dtype) == header.payload_bytes
     assert header.digest == result.manifest.digest
-    assert {site.a.dtype for site in header.sites} == {dtype}
-    assert {site.c.dtype for site in header.sites} == {"float32"}
+    assert {site.terms["a"].dtype for site in header.sites} == {dtype}
+    assert {site.terms["c"].dtype for site in header.sites} == {"float32"}

@@ -110,7 +110,7 @@ class Harness:
         )
         self._loaded: queue.SimpleQueue = queue.SimpleQueue()
         self._loader = AdapterLoader(source, pin_memory=False)
-        self._pool = AdapterPool(base.sites, budgets.device_bytes, device)
+        self._pool = AdapterPool(base.sites, budgets.device_bytes, device, base.context)
         self.engine = Engine(
             EngineParts(
                 scheduler=Scheduler(config, self.blocks, self.residency),

@@ -8,7 +8,8 @@ from service.core import NO_SLOT, Step
 from service.model.context import SlotRun, StepContext, runs_of
 from service.model.lanes.self_test import ragged_difference, shrink
 from service.model.probe import probe
-from service.model.sites import Site, Terms
+from service.model.sites import Site, SiteForm
+from service.operator.terms import Terms
 from tests.contract.architectures import ARCHITECTURES, SIZES
 
 
@@ -31,10 +32,10 @@ def test_every_row_gets_its_own_terms() -> None:
     linear = torch.nn.Linear(6, 5)
     context = StepContext()
     site = Site("site", linear, "all", context)
-    everything = Terms(torch.randn(2, 6), torch.randn(5, 2), torch.randn(5), torch.randn(5))
-    low_rank = Terms(torch.randn(3, 6), torch.randn(5, 3), None, None)
-    site.set_terms(0, everything)
-    site.set_terms(4, low_rank)
+    everything = Terms(a=torch.randn(2, 6), b=torch.randn(5, 2), c=torch.randn(5), d=torch.randn(5))
+    low_rank = Terms(a=torch.randn(3, 6), b=torch.randn(5, 3))
+    site.set_form(0, SiteForm(everything))
+    site.set_form(4, SiteForm(low_rank))
     slots = [4, 0, 0, NO_SLOT, 1, 4]
     context.begin(step(slots), [], torch.tensor([]))
     x = torch.randn(1, 6, 6)
@@ -54,9 +55,9 @@ def test_every_row_gets_its_own_terms() -> None:
 def test_rows_that_do_not_match_the_step_are_an_error() -> None:
     context = StepContext()
     linear = torch.nn.Linear(4, 4)
-    Site("site", linear, "all", context).set_terms(0, Terms(None, None, None, torch.ones(4)))
+    Site("site", linear, "all", context).set_form(0, SiteForm(Terms(d=torch.ones(4))))
     context.begin(step([0, 0]), [], torch.tensor([]))
-    with torch.inference_mode(), pytest.raises(RuntimeError, match="saw 3 rows"):
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="is not 2 rows"):
         linear(torch.randn(3, 4))
 
 
@@ -65,7 +66,8 @@ def test_the_probe_finds_all_and_wanted_rows() -> None:
     found = probe(model)
     assert found.row_maps.pop("lm_head") == "wanted"
     assert set(found.row_maps.values()) == {"all"}
-    assert len(found.row_maps) == 7 * SIZES["num_hidden_layers"]
+    num_layers = SIZES["num_hidden_layers"]
+    assert len(found.row_maps) == 7 * num_layers + 2 * num_layers + len(["embed_tokens", "norm"])
     assert found.layers[0].num_heads == SIZES["num_key_value_heads"]
 
 

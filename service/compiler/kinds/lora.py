@@ -18,7 +18,7 @@ from service.compiler.kinds.lora_config import LoraConfig, parse_config
 from service.compiler.kinds.lora_math import dora_scale, replaced_bias, scaled_b
 from service.compiler.kinds.lora_tensors import PREFIX, GroupedTensors, ModuleTensors, group_tensors
 from service.compiler.refusals import Refusals
-from service.compiler.terms import Plan, SitePlan, Term, UsedTensor
+from service.compiler.terms import Plan, SitePlan, Term, UsedTensor, vector
 from service.compiler.upload import Upload
 from service.core import BaseDescription, SiteDescription
 
@@ -87,9 +87,9 @@ class _Planner:
             terms["a"] = Term(self._base.dtype, a.shape, partial(_as_is, a))
             terms["b"] = Term(self._base.dtype, b.shape, make_b)
         if scale is not None:
-            terms["c"] = Term("float32", scale.shape, partial(_as_is, scale))
+            terms["c"] = vector(scale)
         if (bias := self._bias(site, tensors, scale)) is not None:
-            terms["d"] = Term("float32", bias.shape, partial(_as_is, bias))
+            terms["d"] = vector(bias)
         return terms
 
     def _bias(

@@ -31,7 +31,7 @@ class LoraChecker:
         self._weights = weights
         self._limits = limits
         self._refusals = refusals
-        self._sites = {site.path: site for site in base.sites}
+        self._sites = {site.path: site for site in base.sites if site.kind == "linear"}
         self.warnings: tuple[str, ...] = ()
 
     def check(self, grouped: GroupedTensors) -> None:
@@ -79,7 +79,7 @@ class LoraChecker:
                 if role not in names:
                     self._refuse_missing(f"{PREFIX}{path}.{suffix}")
         if self._config.bias == "all":
-            for site in self._base.sites:
+            for site in self._sites.values():
                 names = grouped.modules.get(site.path, ModuleTensors()).names
                 if site.has_bias and site.path not in targets and "bias" not in names:
                     self._refuse_missing(f"{PREFIX}{site.path}.bias")

@@ -7,6 +7,7 @@ from service.core import Segment, Step
 from service.model.attention import PagedAttention, register
 from service.model.context import StepContext
 from service.model.kv_store import KVStore
+from service.model.lanes.prefixes import write_prefixes
 
 
 class RaggedLane:
@@ -23,6 +24,7 @@ class RaggedLane:
     def run(self, step: Step, wanted: list[int]) -> torch.Tensor:
         index = write_index(step.segments, self._store.block_size)
         self._context.begin(step, wanted, torch.tensor(index, device=self._device))
+        write_prefixes(step.prefix_writes, self._context, self._store)
         output = self._model(
             input_ids=torch.tensor([step.token_ids], device=self._device),
             position_ids=torch.tensor([step.positions], device=self._device),
