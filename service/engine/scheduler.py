@@ -79,7 +79,9 @@ class Scheduler:
         """Account for what the step computed; the events of all its sequences, one each."""
         running = {sequence.request_id: sequence for sequence in self.running}
         for segment in step.segments:
-            running[segment.request_id].num_computed += segment.num_rows
+            sequence = running[segment.request_id]
+            sequence.num_computed += segment.num_rows
+            sequence.needs_prefix = False
         for score, scored in zip(step.prompt_scores, result.prompt_logprobs, strict=True):
             running[score.request_id].prompt_logprobs.append(scored)
         events = []
@@ -137,7 +139,7 @@ class Scheduler:
             if sequence.status is SequenceStatus.RUNNING:
                 self.blocks.grow(sequence, sequence.num_tokens)
                 kept.append(sequence)
-        return sorted(kept, key=lambda one: one.slot)
+        return sorted(kept, key=lambda one: one.slot_at(one.num_computed))
 
     def _prefill_budget(self, num_decode: int) -> int:
         total = self.config.max_num_batched_tokens - num_decode
@@ -177,8 +179,14 @@ class Scheduler:
             sequence.slot = slot
         sequence.status = SequenceStatus.RUNNING
         self.blocks.grow(sequence, sequence.num_tokens)
+        self._begin(sequence)
         self.running.append(sequence)
         return True
+
+    def _begin(self, sequence: Sequence) -> None:
+        """A learned prefix has no rows: it is written with the first rows of the sequence."""
+        sequence.num_computed = sequence.adapter.num_prefix_tokens if sequence.adapter else 0
+        sequence.needs_prefix = sequence.num_computed > 0
 
     def _try_activate(self, sequence: Sequence) -> int | None:
         assert sequence.adapter is not None

@@ -1,9 +1,16 @@
-"""One running generation: its tokens, its KV blocks, where it stands."""
+"""One running generation: its tokens, its KV blocks, where it stands.
+
+Positions count from the adapter's front tokens: the prompt begins at `num_front`.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.core import AdapterRef, FinishReason, GenerationRequest, TokenLogprob
+from service.core import NO_SLOT, AdapterRef, FinishReason, GenerationRequest, TokenLogprob
+from service.engine.invocation import first_adapted_position
+
+FRONT_TOKEN_ID = 0
+"""Placeholder of a position that has no token."""
 
 
 class SequenceStatus(StrEnum):
@@ -25,8 +32,10 @@ class Sequence:
     block_table: list[int] = field(default_factory=list)
     num_computed: int = 0
     """Positions whose KV is in `block_table`."""
-    slot: int = -1
+    slot: int = NO_SLOT
     """Set while running; the residency keeps the adapter there as long."""
+    needs_prefix: bool = False
+    """The adapter's learned keys and values are not in `block_table` yet."""
     holds_host: bool = False
     """The residency keeps the adapter's host copy for this sequence until it runs."""
     num_overtaken: int = 0
@@ -34,6 +43,14 @@ class Sequence:
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
     deadline: float = 0.0
     """Monotonic seconds after which a cold sequence gives up."""
+    num_front: int = field(init=False)
+    """Positions that the adapter puts in front of the prompt."""
+    first_adapted: int | None = field(init=False)
+    """Position from which the adapter acts; None = nowhere."""
+
+    def __post_init__(self) -> None:
+        self.num_front = self.adapter.num_front_tokens if self.adapter else 0
+        self.first_adapted = first_adapted_position(self.request)
 
     @property
     def request_id(self) -> str:
@@ -45,7 +62,8 @@ class Sequence:
 
     @property
     def num_tokens(self) -> int:
-        return len(self.request.prompt_ids) + len(self.output_ids)
+        """Positions that are known, those in front of the prompt included."""
+        return self.num_front + len(self.request.prompt_ids) + len(self.output_ids)
 
     @property
     def is_decoding(self) -> bool:
@@ -53,10 +71,16 @@ class Sequence:
         return bool(self.output_ids) and self.num_computed == self.num_tokens - 1
 
     def token_at(self, position: int) -> int:
-        num_prompt = len(self.request.prompt_ids)
-        if position < num_prompt:
-            return self.request.prompt_ids[position]
-        return self.output_ids[position - num_prompt]
+        if position < self.num_front:
+            return FRONT_TOKEN_ID
+        index, num_prompt = position - self.num_front, len(self.request.prompt_ids)
+        if index < num_prompt:
+            return self.request.prompt_ids[index]
+        return self.output_ids[index - num_prompt]
+
+    def slot_at(self, position: int) -> int:
+        is_adapted = self.first_adapted is not None and position >= self.first_adapted
+        return self.slot if is_adapted else NO_SLOT
 
     def finish_reason_after(self, token_id: int) -> FinishReason | None:
         """Why the sequence ends with `token_id`, the newest of `output_ids`; None = goes on."""

@@ -230,6 +230,10 @@ class AdapterService:
             version.digest,
             compiled_bytes=manifest.payload_bytes(self._base.dtype),
             is_summable=manifest.is_summable,
+            num_virtual_tokens=manifest.num_virtual_tokens,
+            num_prefix_tokens=manifest.num_prefix_tokens,
+            invocation_tokens=manifest.invocation_tokens,
+            num_tasks=manifest.num_tasks,
         )
 
     def _model(self, model: str, ref: AdapterRef) -> ModelEntry:

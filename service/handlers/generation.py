@@ -40,8 +40,25 @@ class GenerationCall:
     n: int = 1
     stop: tuple[str, ...] = ()
     echo: bool = False
+    task_id: int | None = None
+    """Which task of a multitask adapter; other models have none."""
     arrived: float = field(default_factory=time.monotonic)
     """Monotonic seconds."""
+
+
+def check_task_id(task_id: int | None, model: str, adapter: AdapterRef | None) -> int:
+    """The task's number, 0 where there are no tasks; never a task that nobody asked for."""
+    num_tasks = adapter.num_tasks if adapter else 0
+    if num_tasks == 0:
+        if task_id is not None:
+            raise InvalidRequest(f"The model {model!r} has no tasks.", "task_id")
+        return 0
+    if task_id is None or not 0 <= task_id < num_tasks:
+        raise InvalidRequest(
+            f"The model {model!r} has {num_tasks} tasks: task_id must be 0 to {num_tasks - 1}.",
+            "task_id",
+        )
+    return task_id
 
 
 class GenerationHandler:
@@ -63,9 +80,10 @@ class GenerationHandler:
         """Accept the call and queue its sequences. The caller must close what it gets."""
         adapter = self._acquire(call)
         try:
+            task_id = check_task_id(call.task_id, call.model, adapter)
             encoded = await self._encode(call)
             requests = [
-                self._request(call, adapter, encoded[i // call.n], i)
+                self._request(call, adapter, task_id, encoded[i // call.n], i)
                 for i in range(len(encoded) * call.n)
             ]
             choices = [
@@ -108,24 +126,40 @@ class GenerationHandler:
         return await encode_prompts(self.tokenizer, call.prompts, vocab_size)
 
     def _request(
-        self, call: GenerationCall, adapter: AdapterRef | None, ids: tuple[int, ...], index: int
+        self,
+        call: GenerationCall,
+        adapter: AdapterRef | None,
+        task_id: int,
+        ids: tuple[int, ...],
+        index: int,
     ) -> GenerationRequest:
-        params = replace(call.params, max_tokens=self._max_tokens(call, len(ids)))
-        request_id = f"{call.request_id}-{index}"
-        return GenerationRequest(request_id, ids, params, adapter, choice=index % call.n)
-
-    def _max_tokens(self, call: GenerationCall, num_prompt: int) -> int:
-        wanted, limit = call.params.max_tokens, self.base.max_model_len
-        room = limit - num_prompt
+        num_front = adapter.num_front_tokens if adapter else 0
+        room = self.base.max_model_len - num_front - len(ids)
         if call.is_shortened_to_fit and room > 0:
-            return min(wanted, room)
-        if wanted > room:
-            raise PromptTooLong(
-                f"The context is {limit} tokens, but the prompt has {num_prompt}"
-                + (f" and {wanted} more are asked for." if not call.is_shortened_to_fit else "."),
-                "max_tokens" if room > 0 else None,
-            )
-        return wanted
+            max_tokens = min(call.params.max_tokens, room)
+        elif call.params.max_tokens <= room:
+            max_tokens = call.params.max_tokens
+        else:
+            message = self._too_long(call, len(ids), num_front)
+            raise PromptTooLong(message, "max_tokens" if room > 0 else None)
+        return GenerationRequest(
+            request_id=f"{call.request_id}-{index}",
+            prompt_ids=ids,
+            params=replace(call.params, max_tokens=max_tokens),
+            adapter=adapter,
+            choice=index % call.n,
+            task_id=task_id,
+        )
+
+    def _too_long(self, call: GenerationCall, num_prompt: int, num_front: int) -> str:
+        message = (
+            f"The context is {self.base.max_model_len} tokens, but the prompt has {num_prompt}"
+        )
+        if num_front:
+            message += f", the adapter puts {num_front} in front of it"
+        if not call.is_shortened_to_fit:
+            message += f" and {call.params.max_tokens} more are asked for"
+        return message + "."
 
     def _echo(self, call: GenerationCall, request: GenerationRequest, index: int) -> str:
         if not call.echo:

@@ -1,5 +1,6 @@
 """Every field: what it does, which values are refused, what is accepted without effect."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 
 from service.core import SamplingParams
 from tests.api.conftest import World, run
+from tests.fakes import FakeRegistry, adapter_ref
 
 COMPLETION = {"model": "tiny", "prompt": "Hi", "max_tokens": 5}
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
@@ -516,3 +518,15 @@ def test_bodies_that_are_no_object(world: World, route: str, content: bytes) -> 
 def test_half_a_surrogate_pair_is_no_text(world: World, route: str, body: bytes) -> None:
     assert "Unicode" in str(post_raw(world, route, body).json())
     assert post_raw(world, route, body).status_code == 400
+
+
+@BOTH
+def test_a_task_of_a_multitask_adapter(world: World, route: str) -> None:
+    world.registry = FakeRegistry(replace(adapter_ref("many"), num_tasks=2))
+    assert post(world, route, model="many", task_id=1).status_code == 200
+    assert world.engine.submitted[-1].task_id == 1
+    for wrong in (None, -1, 2, 1 << 63):
+        refused(post(world, route, model="many", task_id=wrong), "task_id")
+    for wrong in ("1", 1.0, True):
+        refused(post(world, route, model="many", task_id=wrong), "task_id")
+    refused(post(world, route, task_id=0), "task_id")

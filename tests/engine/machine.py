@@ -46,24 +46,52 @@ class Budgets:
     cold_load_timeout_s: float = 60.0
 
 
-def ref(number: int, num_bytes: int = PAGE) -> AdapterRef:
-    return AdapterRef(f"adapter{number}", 1, f"digest{number}", num_bytes)
+def ref(number: int, num_bytes: int = PAGE, **traits: object) -> AdapterRef:
+    return AdapterRef(f"adapter{number}", 1, f"digest{number}", num_bytes, **traits)
 
 
-def next_token(digest: str | None, token_ids: tuple[int, ...]) -> int:
-    return 3 + crc32(repr((digest, token_ids)).encode()) % 90
+Content = tuple[str, int, str | None]
+"""What a KV position is made of: token, virtual embedding or learned prefix; number; adapter."""
 
 
-def expected_tokens(digest: str | None, prompt: tuple[int, ...], count: int) -> tuple[int, ...]:
+def front_of(request: GenerationRequest) -> list[Content]:
+    adapter = request.adapter
+    if adapter is None:
+        return []
+    first = request.task_id * adapter.num_virtual_tokens
+    virtual = [("virtual", first + i, adapter.digest) for i in range(adapter.num_virtual_tokens)]
+    return [("prefix", i, adapter.digest) for i in range(adapter.num_prefix_tokens)] + virtual
+
+
+def contents(request: GenerationRequest, output_ids: tuple[int, ...] = ()) -> tuple[Content, ...]:
+    """Every position of a sequence as it has to be, told anew without the engine's own code."""
+    adapter, prompt = request.adapter, request.prompt_ids
+    wanted = adapter.invocation_tokens if adapter else ()
+    starts = [i for i in range(len(prompt)) if prompt[i : i + len(wanted)] == wanted]
+    first = len(prompt) + len(output_ids)
+    if adapter and starts:
+        first = starts[-1] if wanted else 0
+    tokens = [
+        ("token", token_id, adapter.digest if adapter and index >= first else None)
+        for index, token_id in enumerate((*prompt, *output_ids))
+    ]
+    return (*front_of(request), *tokens)
+
+
+def next_token(held: tuple[Content, ...]) -> int:
+    return 3 + crc32(repr(held).encode()) % 90
+
+
+def expected_tokens(request: GenerationRequest, count: int) -> tuple[int, ...]:
     """What a sequence gets when it is alone."""
-    token_ids = prompt
+    token_ids: tuple[int, ...] = ()
     for _ in range(count):
-        token_ids += (next_token(digest, token_ids),)
-    return token_ids[len(prompt) :]
+        token_ids += (next_token(contents(request, token_ids)),)
+    return token_ids
 
 
-def prompt_logprob(digest: str | None, token_ids: tuple[int, ...], token_id: int) -> TokenLogprob:
-    return TokenLogprob(token_id, -float(next_token(digest, token_ids)))
+def prompt_logprob(held: tuple[Content, ...], token_id: int) -> TokenLogprob:
+    return TokenLogprob(token_id, -float(next_token(held)))
 
 
 @dataclass
@@ -73,6 +101,7 @@ class FakePool:
     hosts: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     slots: dict[int, str] = field(default_factory=dict)
+    refs: dict[str, AdapterRef] = field(default_factory=dict)
 
     def insert_host(self, digest: str, adapter: object) -> None:
         if digest in self.refused:
@@ -95,49 +124,58 @@ class FakePool:
 class FakeRunner:
     pool: FakePool
     budgets: Budgets
-    block_size: int
+    requests: dict[str, GenerationRequest]
+    """Those that were added by hand."""
     steps: list[Step] = field(default_factory=list)
     error: BaseException | None = None
-    _kv: dict[int, tuple[int, str | None]] = field(default_factory=dict)
+    _kv: dict[int, Content] = field(default_factory=dict)
 
     def run(self, step: Step) -> StepResult:
         if self.error is not None:
             raise self.error
         self._check(step)
         self.steps.append(step)
-        for segment in step.segments:
-            for offset in range(segment.num_rows):
-                row = segment.first_row + offset
-                place = self._place(segment, segment.context_len + offset)
-                self._kv[place] = (step.token_ids[row], self._digest(step, row))
+        self._write_prefixes(step)
+        virtual = {one.row: one for one in step.virtual_rows}
         owner = {
             segment.first_row + offset: (segment, segment.context_len + offset)
             for segment in step.segments
             for offset in range(segment.num_rows)
         }
-        tokens = [
-            SampledToken(next_token(*self._read(step, owner[one.row])), None)
-            for one in step.samples
-        ]
-        scores = [
-            prompt_logprob(*self._read(step, owner[one.row]), one.token_id)
-            for one in step.prompt_scores
-        ]
-        return StepResult(tokens, scores)
+        for row, (segment, position) in owner.items():
+            content = ("token", step.token_ids[row], self._digest(step.row_slot[row]))
+            if row in virtual:
+                assert step.token_ids[row] == 0
+                assert step.row_slot[row] == virtual[row].slot
+                content = ("virtual", virtual[row].index, self._digest(virtual[row].slot))
+            assert step.positions[row] == position
+            self._kv[self._place(segment.block_table, position)] = content
+        return StepResult(
+            [SampledToken(next_token(self._read(*owner[one.row])), None) for one in step.samples],
+            [
+                prompt_logprob(self._read(*owner[one.row]), one.token_id)
+                for one in step.prompt_scores
+            ],
+        )
 
-    def _read(self, step: Step, place: tuple[Segment, int]) -> tuple[str | None, tuple[int, ...]]:
-        segment, position = place
-        digest = self._digest(step, segment.first_row)
-        held = [self._kv[self._place(segment, one)] for one in range(position + 1)]
-        assert all(one == digest for _, one in held), "KV of another adapter"
-        return digest, tuple(token_id for token_id, _ in held)
+    def _write_prefixes(self, step: Step) -> None:
+        for write in step.prefix_writes:
+            digest = self._digest(write.slot)
+            for position in range(self.pool.refs[digest].num_prefix_tokens):
+                self._kv[self._place(write.block_table, position)] = ("prefix", position, digest)
 
-    def _place(self, segment: Segment, position: int) -> int:
-        block = segment.block_table[position // self.block_size]
-        return block * self.block_size + position % self.block_size
+    def _read(self, segment: Segment, position: int) -> tuple[Content, ...]:
+        held = tuple(self._kv[self._place(segment.block_table, one)] for one in range(position + 1))
+        if segment.request_id in self.requests:
+            known = contents(self.requests[segment.request_id])
+            assert held[: len(known)] == known[: len(held)], "KV of something else"
+        return held
 
-    def _digest(self, step: Step, row: int) -> str | None:
-        slot = step.row_slot[row]
+    def _place(self, block_table: list[int], position: int) -> int:
+        size = self.budgets.block_size
+        return block_table[position // size] * size + position % size
+
+    def _digest(self, slot: int) -> str | None:
         return None if slot == NO_SLOT else self.pool.slots[slot]
 
     def _check(self, step: Step) -> None:
@@ -200,7 +238,8 @@ class Machine:
         )
         self.scheduler = Scheduler(config, self.blocks, self.residency)
         self.pool = FakePool()
-        self.runner = FakeRunner(self.pool, one, one.block_size)
+        self.requests: dict[str, GenerationRequest] = {}
+        self.runner = FakeRunner(self.pool, one, self.requests)
         self.loader = FakeLoader()
         self.parts = EngineParts(
             scheduler=self.scheduler,
@@ -220,12 +259,27 @@ class Machine:
     def open_ids(self) -> list[str]:
         return [key for key, one in self.outcomes.items() if one.finish_reason is None]
 
-    def add(self, num_prompt: int = 3, adapter: AdapterRef | None = None, **params: object) -> str:
+    def add(
+        self,
+        num_prompt: int = 3,
+        adapter: AdapterRef | None = None,
+        task_id: int = 0,
+        family: int | None = None,
+        prompt: tuple[int, ...] = (),
+        **params: object,
+    ) -> str:
+        """Prompts of one `family` begin alike; without one every prompt is another."""
         number = next(self._numbers)
-        prompt = tuple(3 + (7 * number + one) % 90 for one in range(num_prompt))
+        first = 7 * (number if family is None else family)
+        prompt = prompt or tuple(3 + (first + one) % 90 for one in range(num_prompt))
         options = {"max_tokens": 4} | params
-        request = GenerationRequest(f"r{number}", prompt, SamplingParams(**options), adapter)
+        request = GenerationRequest(
+            f"r{number}", prompt, SamplingParams(**options), adapter, task_id=task_id
+        )
+        if adapter is not None:
+            self.pool.refs[adapter.digest] = adapter
         self.outcomes[request.request_id] = Outcome(request)
+        self.requests[request.request_id] = request
         self.take(self.engine.add(request))
         return request.request_id
 
@@ -284,11 +338,9 @@ class Machine:
             if outcome.finish_reason is not FinishReason.LENGTH:
                 continue
             request = outcome.request
-            digest = request.adapter and request.adapter.digest
-            count = request.params.max_tokens
-            assert outcome.token_ids == expected_tokens(digest, request.prompt_ids, count)
+            assert outcome.token_ids == expected_tokens(request, request.params.max_tokens)
             if request.params.prompt_logprobs is not None:
-                assert outcome.prompt_logprobs == expected_scores(digest, request.prompt_ids)
+                assert outcome.prompt_logprobs == expected_scores(request)
 
     def _check_places(self) -> None:
         cold = [one for many in self.engine._cold._by_digest.values() for one in many]
@@ -332,6 +384,10 @@ def _held(sequences: object) -> list[str]:
     return [one.adapter.digest for one in sequences if one.holds_host]
 
 
-def expected_scores(digest: str | None, prompt: tuple[int, ...]) -> tuple[TokenLogprob | None, ...]:
-    scores = [prompt_logprob(digest, prompt[:at], prompt[at]) for at in range(1, len(prompt))]
-    return (None, *scores)
+def expected_scores(request: GenerationRequest) -> tuple[TokenLogprob | None, ...]:
+    held, prompt = contents(request), request.prompt_ids
+    num_front = len(held) - len(prompt)
+    return (
+        None,
+        *(prompt_logprob(held[: num_front + at], prompt[at]) for at in range(1, len(prompt))),
+    )

@@ -3,16 +3,29 @@
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.core import FinishReason
+from service.core import AdapterRef, FinishReason
 from service.errors import AdapterLoadFailed
 from tests.engine.machine import PAGE, Machine, ref
 
-ADAPTERS = [ref(0), ref(1), ref(2, 2 * PAGE), ref(3, PAGE - 1), ref(4, 3 * PAGE), ref(5, 9 * PAGE)]
+ADAPTERS = [
+    ref(0),
+    ref(1),
+    ref(2, 2 * PAGE),
+    ref(3, PAGE - 1),
+    ref(4, 3 * PAGE),
+    ref(5, 9 * PAGE),
+    ref(6, num_virtual_tokens=5),
+    ref(7, num_virtual_tokens=4, num_tasks=3),
+    ref(8, num_prefix_tokens=5),
+    ref(9, num_prefix_tokens=4),
+    ref(10, invocation_tokens=(10, 11)),
+    ref(11, invocation_tokens=(14,)),
+]
 
 
 class AnyOrder(RuleBasedStateMachine):
     @initialize(
-        num_blocks=st.integers(7, 16),
+        num_blocks=st.integers(8, 17),
         device_pages=st.integers(1, 5),
         host_pages=st.integers(1, 6),
         max_num_seqs=st.integers(1, 6),
@@ -25,13 +38,27 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(
         num_prompt=st.integers(1, 15),
         adapter=st.sampled_from([None, *ADAPTERS]),
+        task_id=st.integers(0, 2),
+        family=st.integers(0, 2),
         max_tokens=st.integers(0, 10),
         scored=st.booleans(),
     )
-    def add(self, num_prompt: int, adapter: object, max_tokens: int, scored: bool) -> None:
-        prompt_logprobs = 0 if scored else None
+    def add(
+        self,
+        num_prompt: int,
+        adapter: AdapterRef | None,
+        task_id: int,
+        family: int,
+        max_tokens: int,
+        scored: bool,
+    ) -> None:
         self.machine.add(
-            num_prompt, adapter, max_tokens=max_tokens, prompt_logprobs=prompt_logprobs
+            num_prompt,
+            adapter,
+            task_id if adapter and adapter.num_tasks else 0,
+            family,
+            max_tokens=max_tokens,
+            prompt_logprobs=0 if scored else None,
         )
 
     @rule()

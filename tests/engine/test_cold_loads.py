@@ -193,9 +193,8 @@ def test_a_version_unloaded_in_use_stays_until_its_last_sequence_ends() -> None:
     machine.engine.unload("digest1")
     assert machine.residency.is_resident("digest1")
     machine.run()
-    assert machine.outcomes[running].token_ids == expected_tokens(
-        "digest1", machine.outcomes[running].request.prompt_ids, 6
-    )
+    outcome = machine.outcomes[running]
+    assert outcome.token_ids == expected_tokens(outcome.request, 6)
     assert not machine.residency.is_resident("digest1")
     assert machine.engine.stats.resident == {}
 

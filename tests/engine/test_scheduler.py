@@ -111,7 +111,7 @@ def test_prompt_logprobs_are_complete_also_after_chunks_and_preemption(num_block
     assert (machine.engine.stats.num_preemptions > 0) == (num_blocks < 64)
     for one in scored:
         outcome = machine.outcomes[one]
-        assert outcome.prompt_logprobs == expected_scores(None, outcome.request.prompt_ids)
+        assert outcome.prompt_logprobs == expected_scores(outcome.request)
     machine.check_outputs()
 
 
@@ -140,15 +140,15 @@ def test_max_tokens_zero_ends_with_the_prompt_and_no_token(scored: bool) -> None
 def test_a_stop_token_ends_a_sequence_and_is_its_last_token() -> None:
     machine = Machine()
     alone = machine.add(4, max_tokens=6)
-    prompt = machine.outcomes[alone].request.prompt_ids
-    third = expected_tokens(None, prompt, 6)[2]
+    request = machine.outcomes[alone].request
+    third = expected_tokens(request, 6)[2]
     machine.outcomes.clear()
     machine.engine.abort(alone)
     machine._numbers = iter([0])
     one = machine.add(4, max_tokens=6, stop_token_ids=(third,))
     machine.run()
     assert machine.outcomes[one].finish_reason is FinishReason.STOP
-    assert machine.outcomes[one].token_ids == expected_tokens(None, prompt, 3)
+    assert machine.outcomes[one].token_ids == expected_tokens(request, 3)
 
 
 def test_a_sequence_without_a_slot_is_passed_over_by_those_who_have_one() -> None:

@@ -270,3 +270,72 @@ def test_a_stop_string_may_be_completed_by_the_last_token(scene: Scene) -> None:
 def test_text_that_only_began_a_stop_string_is_shown_at_the_end(scene: Scene) -> None:
     scene.engine.reply = reply("abc")
     assert run(answered(scene, replace(CALL, stop=("cd",)))) == ["abc"]
+
+
+@pytest.mark.parametrize("front", [{"num_virtual_tokens": 20}, {"num_prefix_tokens": 20}])
+@pytest.mark.parametrize(
+    ("num_prompt", "wanted", "is_default", "given"),
+    [(80, 28, False, 28), (80, 29, False, None), (100, 16, True, 8), (108, 16, True, None)],
+)
+def test_what_the_adapter_puts_in_front_takes_part_of_the_context(
+    scene: Scene,
+    front: dict[str, int],
+    num_prompt: int,
+    wanted: int,
+    is_default: bool,
+    given: int | None,
+) -> None:
+    scene.registry = FakeRegistry(replace(adapter_ref("alpha"), **front))
+    call = replace(
+        CALL,
+        prompts=(TokenPrompt((97,) * num_prompt),),
+        params=SamplingParams(max_tokens=wanted),
+        is_shortened_to_fit=is_default,
+    )
+    if given is None:
+        with pytest.raises(PromptTooLong, match=f"128.*{num_prompt}.*adapter puts 20 in front"):
+            run(answered(scene, call))
+        return
+    run(answered(scene, call))
+    assert scene.engine.submitted[0].params.max_tokens == given
+    assert scene.engine.submitted[0].prompt_ids == (97,) * num_prompt
+
+
+def test_only_the_clients_tokens_are_counted(scene: Scene) -> None:
+    scene.registry = FakeRegistry(replace(adapter_ref("alpha"), num_virtual_tokens=20))
+
+    async def work() -> int:
+        answer = await scene.handler().open(CALL)
+        await texts(answer)
+        await answer.aclose()
+        return answer.num_prompt_tokens
+
+    assert run(work()) == 3
+
+
+def with_tasks(scene: Scene) -> Scene:
+    scene.registry = FakeRegistry(replace(adapter_ref("alpha"), num_tasks=3))
+    return scene
+
+
+@pytest.mark.parametrize("task_id", [0, 2])
+def test_a_task_reaches_the_engine(scene: Scene, task_id: int) -> None:
+    run(answered(with_tasks(scene), replace(CALL, task_id=task_id, n=2)))
+    assert [one.task_id for one in scene.engine.submitted] == [task_id, task_id]
+
+
+@pytest.mark.parametrize("task_id", [None, -1, 3])
+def test_a_multitask_adapter_needs_one_of_its_tasks(scene: Scene, task_id: int | None) -> None:
+    with pytest.raises(InvalidRequest, match="3 tasks: task_id must be 0 to 2") as caught:
+        run(answered(with_tasks(scene), replace(CALL, task_id=task_id)))
+    assert caught.value.param == "task_id"
+    assert scene.engine.submitted == []
+    scene.assert_given_back()
+
+
+@pytest.mark.parametrize("model", ["alpha", "tiny"])
+def test_a_task_of_a_model_without_tasks_is_refused(scene: Scene, model: str) -> None:
+    with pytest.raises(InvalidRequest, match="has no tasks") as caught:
+        run(answered(scene, replace(CALL, model=model, task_id=0)))
+    assert caught.value.param == "task_id"
+    scene.assert_given_back()

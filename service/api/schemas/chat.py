@@ -107,6 +107,7 @@ class ChatBody(SamplingFields):
             is_shortened_to_fit=limit is None,
             n=self.n,
             stop=self.stops,
+            task_id=self.task_id,
         )
 
 

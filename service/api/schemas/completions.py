@@ -58,6 +58,7 @@ class CompletionBody(SamplingFields):
             is_shortened_to_fit=self.max_tokens is None,
             n=self.n,
             stop=self.stops,
+            task_id=self.task_id,
             echo=self.echo,
         )
 

@@ -91,6 +91,9 @@ class SamplingFields(BaseModel):
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repetition_penalty: float = Field(1.0, gt=0, le=10)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field({}, max_length=1024)
+    task_id: int | None = Field(
+        None, ge=0, lt=_INT64, description="Which task of a multitask adapter; only for those."
+    )
     stream: bool = False
     stream_options: StreamOptions | None = None
 
