@@ -137,4 +137,5 @@ def _manifest(plan: Plan, digest: str, folder: Path) -> Manifest:
         num_prefix_tokens=plan.front.num_prefix,
         num_tasks=plan.front.num_tasks,
         invocation_tokens=plan.front.invocation,
+        is_summable=plan.is_summable,
     )

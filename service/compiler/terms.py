@@ -86,6 +86,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     tables: dict[str, Term] = field(default_factory=dict)
     front: FrontTokens = FrontTokens()
+    adds_biases: bool = False
+    """Every `d` is a bias that the adapter learned beside the base's, not one in its place."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -94,6 +96,20 @@ class Plan:
     @property
     def form(self) -> Form:
         return "module" if any(plan.layer is not None for plan in self.sites) else "terms"
+
+    @property
+    def is_summable(self) -> bool:
+        """Whether the whole version is what stacking can sum: A, B and learned biases.
+
+        A shared tensor would be copied to every site, beyond the size that a sum is given.
+        """
+        is_elsewhere = self.tables or self.front != FrontTokens()
+        return not is_elsewhere and all(self._is_summable_at(plan) for plan in self.sites)
+
+    def _is_summable_at(self, plan: SitePlan) -> bool:
+        allowed = {"a", "b", "d"} if self.adds_biases else {"a", "b"}
+        is_low_rank = plan.layer is None and not plan.parameters and set(plan.terms) <= allowed
+        return is_low_rank and all(term.key is None for term in plan.tensors())
 
     def written(self) -> Iterator[Term]:
         """Every tensor of the payload once, in the order of the payload."""

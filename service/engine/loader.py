@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from time import perf_counter
 from typing import BinaryIO, Protocol
 
+from service.adapters.compiled import read_header
 from service.core import AdapterRef
 from service.errors import AdapterLoadFailed, RepertoireError
+from service.model.composition import SumBuilder
 from service.model.host_adapter import HostAdapter, read_host_adapter
 
 LoadCallback = Callable[[str, HostAdapter | RepertoireError, float], None]
@@ -42,8 +45,24 @@ class AdapterLoader:
         done(ref.digest, result, perf_counter() - started)
 
     def _read(self, ref: AdapterRef) -> HostAdapter:
+        if ref.parts:
+            return self._read_sum(ref)
         with self._source.open(ref) as file:
-            adapter = read_host_adapter(file, self._pin_memory)
-        if adapter.header.payload_bytes != ref.compiled_bytes:
-            raise AdapterLoadFailed("The compiled form has another size than was recorded.")
-        return adapter
+            return _read_checked(ref, file, self._pin_memory)
+
+    def _read_sum(self, ref: AdapterRef) -> HostAdapter:
+        """Every part is opened first: the place of each depends on the ranks of all."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(self._source.open(part.ref)) for part in ref.parts]
+            builder = SumBuilder(ref, [read_header(file) for file in files], self._pin_memory)
+            for part, file in zip(ref.parts, files, strict=True):
+                file.seek(0)
+                builder.add(_read_checked(part.ref, file), part.weight)
+        return builder.adapter
+
+
+def _read_checked(ref: AdapterRef, file: BinaryIO, pin_memory: bool = False) -> HostAdapter:
+    adapter = read_host_adapter(file, pin_memory)
+    if adapter.header.payload_bytes != ref.compiled_bytes:
+        raise AdapterLoadFailed("The compiled form has another size than was recorded.")
+    return adapter

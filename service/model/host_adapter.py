@@ -1,11 +1,12 @@
 """A compiled adapter in host memory: its header and one block of bytes."""
 
+import math
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import torch
 
-from service.adapters.compiled import CompiledHeader, read_header
+from service.adapters.compiled import CompiledHeader, TermView, read_header
 from service.errors import AdapterLoadFailed
 
 
@@ -28,3 +29,10 @@ def read_host_adapter(file: BinaryIO, pin_memory: bool = False) -> HostAdapter:
             raise AdapterLoadFailed("The compiled form of the adapter is truncated.")
         num_read += count
     return HostAdapter(header, payload)
+
+
+def view_of(extent: torch.Tensor, view: TermView) -> torch.Tensor:
+    """One tensor of the payload `extent`, without a copy."""
+    dtype: torch.dtype = getattr(torch, view.dtype)
+    num_bytes = math.prod(view.shape) * dtype.itemsize
+    return extent[view.offset : view.offset + num_bytes].view(dtype).view(view.shape)

@@ -1,15 +1,14 @@
 """Adapter bytes in host memory and on the device. Carries out plans; decides nothing."""
 
-import math
 from collections.abc import Iterable
 
 import torch
 
-from service.adapters.compiled import SiteTerms, TermView
+from service.adapters.compiled import SiteTerms
 from service.core import ResidencyPlan, SlotLoad
 from service.errors import AdapterLoadFailed
 from service.model.context import StepContext
-from service.model.host_adapter import HostAdapter
+from service.model.host_adapter import HostAdapter, view_of
 from service.model.sites import Site, SiteForm
 from service.operator.snapshot import UnknownPart, restore
 from service.operator.tables import layers_of
@@ -86,9 +85,3 @@ class AdapterPool:
             own = {name: view_of(extent, view) for name, view in terms.parameters.items()}
             module = site.private_copy(own)
         return SiteForm(Terms(**views), module)
-
-
-def view_of(extent: torch.Tensor, view: TermView) -> torch.Tensor:
-    dtype: torch.dtype = getattr(torch, view.dtype)
-    num_bytes = math.prod(view.shape) * dtype.itemsize
-    return extent[view.offset : view.offset + num_bytes].view(dtype).view(view.shape)

@@ -78,7 +78,14 @@ class CompiledFolders:
         with Path(result.compiled).open("rb") as file:
             header = read_header(file)
         self._files[header.digest] = Path(result.compiled)
-        return AdapterRef(name, 1, header.digest, header.payload_bytes)
+        assert result.manifest is not None
+        return AdapterRef(
+            name,
+            1,
+            header.digest,
+            header.payload_bytes,
+            is_summable=result.manifest.is_summable,
+        )
 
     def open(self, ref: AdapterRef) -> BinaryIO:
         return self._files[ref.digest].open("rb")

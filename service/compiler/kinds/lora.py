@@ -73,6 +73,7 @@ class _Planner:
             tensors=self._used_tensors(grouped),
             sites=sites,
             warnings=warnings,
+            adds_biases=not any("bias" in tensors.names for tensors in grouped.modules.values()),
         )
 
     def _terms(self, site: SiteDescription, tensors: ModuleTensors) -> dict[str, Term]:
