@@ -12,6 +12,7 @@ import structlog
 import torch
 from transformers.utils import logging as transformers_logging
 
+from service.adapter_texts import AdapterTexts
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
 from service.adapters.registry import AdapterRegistry
@@ -83,7 +84,11 @@ def build_services(settings: Settings) -> Services:
         base=base.description,
         build=build,
         generation=GenerationHandler(
-            base.description, base.tokenizer, registry, engine, telemetry.metrics
+            base.description,
+            AdapterTexts(base.tokenizer),
+            registry,
+            engine,
+            telemetry.metrics,
         ),
         adapters=adapters,
         models=ModelCatalog(base.description, build.base_created, adapters),

@@ -3,9 +3,11 @@
 Knows no HTTP, no engine and no tokenizer library; `model/tokenizer.py` implements the protocol.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from service.core import AdapterRef
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -45,6 +47,26 @@ class Tokenizer(Protocol):
 
         Raises `InvalidRequest` when there is no chat template, or when the template refuses.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class TextForm:
+    """How the text of one adapter version's requests becomes token ids, and back."""
+
+    tokenizer: Tokenizer
+    render_own_chat: Callable[[Sequence[Mapping[str, str]]], Awaitable[str]] | None = None
+    """Of a chat template that came with the adapter: like `Tokenizer.render_chat`, which it
+    replaces, but what it runs is not trusted."""
+    own_eos_ids: tuple[int, ...] = ()
+    """Ids that end an answer beside the base's."""
+
+
+class TextSource(Protocol):
+    """Knows which versions have a chat template or tokens of their own."""
+
+    async def form_of(self, adapter: AdapterRef | None) -> TextForm:
+        """None is the base. Raises `InvalidRequest` for a sum whose parts disagree, and
+        `AdapterLoadFailed`."""
 
 
 def token_label(tokenizer: Tokenizer, token_id: int) -> str:

@@ -15,6 +15,7 @@ from service.core import (
 )
 from service.errors import InvalidRequest, ModelNotFound
 from service.handlers.models import ModelEntry
+from service.text import TextForm
 
 BOS, EOS = 256, 257
 
@@ -48,6 +49,18 @@ class ByteTokenizer:
         if not self._has_chat_template:
             raise InvalidRequest("The base model has no chat template.", "messages")
         return "".join(f"{one['role']}: {one['content']}\n" for one in messages)
+
+
+@dataclass(slots=True)
+class FakeTexts:
+    """The base's form for everything but the digests in `own`."""
+
+    tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
+    own: dict[str, TextForm] = field(default_factory=dict)
+
+    async def form_of(self, adapter: AdapterRef | None) -> TextForm:
+        base = TextForm(self.tokenizer)
+        return base if adapter is None else self.own.get(adapter.digest, base)
 
 
 def reply_text(request: GenerationRequest) -> str:

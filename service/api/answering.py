@@ -1,7 +1,7 @@
 """From a call to a response, streamed or whole: what completions and chat have in common."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import uuid4
@@ -21,6 +21,7 @@ from service.handlers.answer import Answer
 from service.handlers.choice import Delta, PlacedLogprob
 from service.handlers.generation import GenerationCall
 from service.telemetry import RequestRecord
+from service.text import Tokenizer
 
 FIRST_TOKEN_SECONDS = 10.0
 """How long the status line waits for the first token.
@@ -30,9 +31,9 @@ load balancers understand. Whoever waits longer sees headers and keep-alives ins
 """
 
 
-def new_request_id(wire: WireFormat) -> str:
+def new_request_id(prefix: str) -> str:
     """Ours, not the client's `X-Request-Id`: two requests may carry the same one."""
-    return wire.id_prefix + uuid4().hex
+    return prefix + uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Exchange:
     request: Request
     services: Services
     record: RequestRecord
-    wire: WireFormat
+    wire: Callable[[Tokenizer], WireFormat]
+    """Given the tokenizer that names the answer's tokens."""
     call: GenerationCall
 
     async def respond(self, is_streamed: bool, includes_usage: bool) -> Response:
@@ -108,7 +110,8 @@ class Exchange:
         fingerprint = f"fp_{self.services.base.fingerprint[:12]}"
         if answer.adapter is not None:
             fingerprint += f"_{answer.adapter.digest[:12]}"
-        return Envelope(self.wire, self.call.request_id, self.call.model, fingerprint)
+        wire = self.wire(answer.tokenizer)
+        return Envelope(wire, self.call.request_id, self.call.model, fingerprint)
 
     def _note(self, answer: Answer) -> None:
         self.record.num_prompt_tokens = answer.num_prompt_tokens

@@ -10,6 +10,7 @@ from service.api.dependencies import RecordDep, ServicesDep
 from service.api.logprobs import chat_logprobs
 from service.api.schemas.chat import ChatBody
 from service.api.wire import ChatFormat
+from service.text import Tokenizer
 
 router = APIRouter(tags=["generation"])
 
@@ -18,7 +19,9 @@ router = APIRouter(tags=["generation"])
 async def create_chat_completion(
     body: ChatBody, request: Request, services: ServicesDep, record: RecordDep
 ) -> Response:
-    to_logprobs = partial(chat_logprobs, services.generation.tokenizer)
-    wire = ChatFormat(to_logprobs if body.logprobs else None)
-    exchange = Exchange(request, services, record, wire, body.to_call(new_request_id(wire)))
+    def wire(tokenizer: Tokenizer) -> ChatFormat:
+        return ChatFormat(partial(chat_logprobs, tokenizer) if body.logprobs else None)
+
+    call = body.to_call(new_request_id(ChatFormat.id_prefix))
+    exchange = Exchange(request, services, record, wire, call)
     return await exchange.respond(body.stream, body.includes_usage)

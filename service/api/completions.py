@@ -10,6 +10,7 @@ from service.api.dependencies import RecordDep, ServicesDep
 from service.api.logprobs import completion_logprobs
 from service.api.schemas.completions import CompletionBody
 from service.api.wire import CompletionFormat
+from service.text import Tokenizer
 
 router = APIRouter(tags=["generation"])
 
@@ -18,7 +19,10 @@ router = APIRouter(tags=["generation"])
 async def create_completion(
     body: CompletionBody, request: Request, services: ServicesDep, record: RecordDep
 ) -> Response:
-    to_logprobs = partial(completion_logprobs, services.generation.tokenizer)
-    wire = CompletionFormat(None if body.logprobs is None else to_logprobs)
-    exchange = Exchange(request, services, record, wire, body.to_call(new_request_id(wire)))
+    def wire(tokenizer: Tokenizer) -> CompletionFormat:
+        to_logprobs = partial(completion_logprobs, tokenizer)
+        return CompletionFormat(None if body.logprobs is None else to_logprobs)
+
+    call = body.to_call(new_request_id(CompletionFormat.id_prefix))
+    exchange = Exchange(request, services, record, wire, call)
     return await exchange.respond(body.stream, body.includes_usage)

@@ -46,7 +46,6 @@ class Choice:
 class WireFormat(Protocol):
     """What differs between completions and chat."""
 
-    id_prefix: str
     object: str
     chunk_object: str
 

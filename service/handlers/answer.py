@@ -7,6 +7,7 @@ from service.core import AdapterRef
 from service.handlers.choice import ChoiceText, Delta
 from service.handlers.merge import MergedStreams
 from service.telemetry import Metrics
+from service.text import Tokenizer
 
 
 class Answer:
@@ -15,6 +16,7 @@ class Answer:
     def __init__(
         self,
         adapter: AdapterRef | None,
+        tokenizer: Tokenizer,
         num_prompt_tokens: int,
         choices: Sequence[ChoiceText],
         events: MergedStreams,
@@ -23,6 +25,7 @@ class Answer:
         release: Callable[[], None],
     ) -> None:
         self.adapter = adapter
+        self.tokenizer = tokenizer
         self.num_prompt_tokens = num_prompt_tokens
         self.seconds_to_first_token: float | None = None
         self._choices = choices

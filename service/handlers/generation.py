@@ -19,7 +19,7 @@ from service.handlers.choice import ChoiceText
 from service.handlers.merge import MergedStreams
 from service.handlers.prompts import Prompt, check_token_ids, echo_text, encode_prompts
 from service.telemetry import Metrics
-from service.text import Tokenizer
+from service.text import TextForm, TextSource
 
 MAX_SEQUENCES = 128
 """Prompts times choices of one request."""
@@ -65,13 +65,13 @@ class GenerationHandler:
     def __init__(
         self,
         base: BaseDescription,
-        tokenizer: Tokenizer,
+        texts: TextSource,
         registry: Registry,
         engine: EngineClient,
         metrics: Metrics,
     ) -> None:
         self.base = base
-        self.tokenizer = tokenizer
+        self._texts = texts
         self._binder = AdapterBinder(base.name, registry)
         self._engine = engine
         self._metrics = metrics
@@ -81,13 +81,15 @@ class GenerationHandler:
         adapter = self._acquire(call)
         try:
             task_id = check_task_id(call.task_id, call.model, adapter)
-            encoded = await self._encode(call)
+            form = await self._texts.form_of(adapter)
+            call = _with_own_ends(call, form)
+            encoded = await self._encode(call, form)
             requests = [
                 self._request(call, adapter, task_id, encoded[i // call.n], i)
                 for i in range(len(encoded) * call.n)
             ]
             choices = [
-                ChoiceText(i, request, self.tokenizer, call.stop, self._echo(call, request, i))
+                ChoiceText(i, request, form.tokenizer, call.stop, _echo(call, form, request, i))
                 for i, request in enumerate(requests)
             ]
             streams = await self._submit(requests)
@@ -98,6 +100,7 @@ class GenerationHandler:
         self._metrics.prompt_tokens.inc(num_prompt_tokens)
         return Answer(
             adapter,
+            form.tokenizer,
             num_prompt_tokens,
             choices,
             MergedStreams(streams),
@@ -113,7 +116,7 @@ class GenerationHandler:
             structlog.contextvars.bind_contextvars(adapter=adapter.name, version=version)
         return adapter
 
-    async def _encode(self, call: GenerationCall) -> list[tuple[int, ...]]:
+    async def _encode(self, call: GenerationCall, form: TextForm) -> list[tuple[int, ...]]:
         if len(call.prompts) * call.n > MAX_SEQUENCES:
             raise InvalidRequest(
                 f"{len(call.prompts)} prompts with {call.n} choices each are more than "
@@ -123,7 +126,7 @@ class GenerationHandler:
         vocab_size = self.base.vocab_size
         check_token_ids([one for one, _ in call.params.logit_bias], vocab_size, "logit_bias")
         check_token_ids(call.params.stop_token_ids, vocab_size, "stop_token_ids")
-        return await encode_prompts(self.tokenizer, call.prompts, vocab_size)
+        return await encode_prompts(form, call.prompts, vocab_size)
 
     def _request(
         self,
@@ -161,11 +164,6 @@ class GenerationHandler:
             message += f" and {call.params.max_tokens} more are asked for"
         return message + "."
 
-    def _echo(self, call: GenerationCall, request: GenerationRequest, index: int) -> str:
-        if not call.echo:
-            return ""
-        return echo_text(self.tokenizer, call.prompts[index // call.n], request.prompt_ids)
-
     async def _submit(self, requests: list[GenerationRequest]) -> list[TokenStream]:
         """All or nothing: sequences that were queued before one is refused are aborted."""
         streams: list[TokenStream] = []
@@ -177,3 +175,17 @@ class GenerationHandler:
                 await stream.aclose()
             raise
         return streams
+
+
+def _echo(call: GenerationCall, form: TextForm, request: GenerationRequest, index: int) -> str:
+    if not call.echo:
+        return ""
+    return echo_text(form.tokenizer, call.prompts[index // call.n], request.prompt_ids)
+
+
+def _with_own_ends(call: GenerationCall, form: TextForm) -> GenerationCall:
+    """The engine knows the base's end, not the adapter's."""
+    if call.params.ignore_eos or not form.own_eos_ids:
+        return call
+    stop_token_ids = tuple(dict.fromkeys((*call.params.stop_token_ids, *form.own_eos_ids)))
+    return replace(call, params=replace(call.params, stop_token_ids=stop_token_ids))

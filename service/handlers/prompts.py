@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.errors import InvalidRequest
-from service.text import Tokenizer
+from service.text import TextForm, Tokenizer
 
 _INLINE_CHARS = 4096
 """Shorter texts are encoded on the event loop: handing them to a thread costs more."""
@@ -26,21 +26,28 @@ class ChatPrompt:
     messages: tuple[Mapping[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _RenderedChat:
+    text: str
+
+
 Prompt = TextPrompt | TokenPrompt | ChatPrompt
 
 
 async def encode_prompts(
-    tokenizer: Tokenizer, prompts: Sequence[Prompt], vocab_size: int
+    form: TextForm, prompts: Sequence[Prompt], vocab_size: int
 ) -> list[tuple[int, ...]]:
     """Token ids of every prompt. Raises `InvalidRequest` for an empty one or an unknown id."""
-    if sum(_num_chars(prompt) for prompt in prompts) <= _INLINE_CHARS:
-        encoded = [_encode(tokenizer, prompt) for prompt in prompts]
+    tokenizer = form.tokenizer
+    rendered = [await _render_own(form, prompt) for prompt in prompts]
+    if sum(_num_chars(prompt) for prompt in rendered) <= _INLINE_CHARS:
+        encoded = [_encode(tokenizer, prompt) for prompt in rendered]
     else:
         encoded = await asyncio.to_thread(
-            lambda: [_encode(tokenizer, prompt) for prompt in prompts]
+            lambda: [_encode(tokenizer, prompt) for prompt in rendered]
         )
-    for prompt, ids in zip(prompts, encoded, strict=True):
-        param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+    for prompt, ids in zip(rendered, encoded, strict=True):
+        param = "prompt" if isinstance(prompt, TextPrompt | TokenPrompt) else "messages"
         if not ids:
             raise InvalidRequest("The prompt has no tokens.", param)
         check_token_ids(ids, vocab_size, param)
@@ -62,12 +69,20 @@ def echo_text(tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def _encode(tokenizer: Tokenizer, prompt: Prompt) -> tuple[int, ...]:
+async def _render_own(form: TextForm, prompt: Prompt) -> Prompt | _RenderedChat:
+    if isinstance(prompt, ChatPrompt) and form.render_own_chat is not None:
+        return _RenderedChat(await form.render_own_chat(prompt.messages))
+    return prompt
+
+
+def _encode(tokenizer: Tokenizer, prompt: Prompt | _RenderedChat) -> tuple[int, ...]:
     match prompt:
         case TokenPrompt(ids):
             return ids
         case TextPrompt(text):
             return _encode_text(tokenizer, text, True, "prompt")
+        case _RenderedChat(text):
+            return _encode_text(tokenizer, text, False, "messages")
         case ChatPrompt(messages):
             return _encode_text(tokenizer, tokenizer.render_chat(messages), False, "messages")
 
@@ -82,11 +97,11 @@ def _encode_text(
         raise InvalidRequest("The text is not valid Unicode.", param) from None
 
 
-def _num_chars(prompt: Prompt) -> int:
+def _num_chars(prompt: Prompt | _RenderedChat) -> int:
     match prompt:
         case TokenPrompt():
             return 0
-        case TextPrompt(text):
+        case TextPrompt(text) | _RenderedChat(text):
             return len(text)
         case ChatPrompt(messages):
             return sum(len(message.get("content", "")) for message in messages)

@@ -23,7 +23,7 @@ from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.settings import Settings
 from service.telemetry import Metrics, Telemetry, configure_logging
-from tests.fakes import ByteTokenizer, FakeEngine, FakeRegistry, adapter_ref, base_description
+from tests.fakes import FakeEngine, FakeRegistry, FakeTexts, adapter_ref, base_description
 
 
 @dataclass
@@ -36,7 +36,7 @@ class World:
             adapter_ref("alpha", 1), adapter_ref("alpha", 2), adapter_ref("beta", 7)
         )
     )
-    tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
+    texts: FakeTexts = field(default_factory=FakeTexts)
     base: BaseDescription = field(default_factory=base_description)
     settings: dict[str, Any] = field(default_factory=dict)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
@@ -48,7 +48,7 @@ class World:
             base=self.base,
             build=BuildInfo("0.1.0", "2.11.0", "cpu", base_created=1_600_000_000),
             generation=GenerationHandler(
-                self.base, self.tokenizer, self.registry, self.engine, metrics
+                self.base, self.texts, self.registry, self.engine, metrics
             ),
             adapters=None,
             models=ModelCatalog(self.base, 1_600_000_000, self.registry),

@@ -124,7 +124,7 @@ def test_an_unexpected_failure_says_nothing_of_the_machine(
         def fail(*_: Any, **__: Any) -> None:
             raise error
 
-        world.tokenizer.encode = fail  # type: ignore[method-assign,assignment]
+        world.texts.tokenizer.encode = fail  # type: ignore[method-assign,assignment]
     response = ask(world, json=BODY)
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_error"

@@ -267,7 +267,7 @@ def test_the_four_forms_of_a_prompt(world: World, prompt: Any) -> None:
 )
 def test_other_forms_are_refused(world: World, prompt: Any) -> None:
     if prompt == [""]:
-        world.tokenizer.encode = lambda text, add_special_tokens: []  # type: ignore[method-assign]
+        world.texts.tokenizer.encode = lambda text, add_special_tokens: []  # type: ignore[method-assign]
     refused(post(world, "/v1/completions", prompt=prompt), "prompt")
 
 
@@ -331,7 +331,7 @@ def test_right_messages(world: World) -> None:
 
 
 def test_no_chat_template(world: World) -> None:
-    world.tokenizer._has_chat_template = False
+    world.texts.tokenizer._has_chat_template = False
     message = refused(post(world, "/v1/chat/completions"), "messages")
     assert "no chat template" in message
     assert world.is_all_given_back()

@@ -26,9 +26,9 @@ from service.handlers.generation import GenerationCall, GenerationHandler
 from service.handlers.prompts import TextPrompt, TokenPrompt
 from service.telemetry import Metrics
 from tests.fakes import (
-    ByteTokenizer,
     FakeEngine,
     FakeRegistry,
+    FakeTexts,
     adapter_ref,
     base_description,
 )
@@ -40,14 +40,12 @@ class Scene:
     def __init__(self) -> None:
         self.engine = FakeEngine()
         self.registry = FakeRegistry(adapter_ref("alpha", 3))
-        self.tokenizer = ByteTokenizer()
+        self.texts = FakeTexts()
         self.metrics = Metrics(EngineStats)
         self.base = base_description()
 
     def handler(self) -> GenerationHandler:
-        return GenerationHandler(
-            self.base, self.tokenizer, self.registry, self.engine, self.metrics
-        )
+        return GenerationHandler(self.base, self.texts, self.registry, self.engine, self.metrics)
 
     def assert_given_back(self) -> None:
         assert self.registry.released == self.registry.acquired
