@@ -27,7 +27,13 @@ def test_readme_blocks_run(tmp_path: Path) -> None:
     with Server(ROOT / "demo/demo-base", tmp_path, store=store) as server:
         outputs = [run_block(kind, text, server.url) for kind, text in BLOCKS]
     everything = "\n".join(outputs)
-    for expected in ("2024-03-05", "the-quick-brown-fox", "1789-07-14", "BLUE RIVER"):
+    for expected in (
+        "2024-03-05",
+        "the-quick-brown-fox",
+        "1789-07-14",
+        "+14155550132",
+        "BLUE RIVER",
+    ):
         assert expected in everything
     assert '"deleted":true' in everything.replace(" ", "")
 
