@@ -1,5 +1,6 @@
 """The composition root: the only file that names every concrete class."""
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from service.adapters.registry import AdapterRegistry
 from service.adapters.residency import Residency
 from service.adapters.store import AdapterStore
 from service.api.dependencies import BuildInfo, Services
+from service.compiler.compile_server import CompileServer
 from service.compiler.launcher import ChildCompiler
 from service.engine.async_engine import AsyncEngine
 from service.engine.block_manager import BlockManager
@@ -51,9 +53,10 @@ def build_services(settings: Settings) -> Services:
     store = AdapterStore(settings.adapters_store, limits)
     store.open()  # before the base takes its time: the store may be somebody else's
     base, memory = _load(settings)
-    compiler = ChildCompiler(base.description, limits, is_base_strict=settings.strict_base)
+    server = CompileServer(Path(base.description.folder))
+    compiler = ChildCompiler(base.description, limits, server, is_base_strict=settings.strict_base)
     # Of its own: a cold load must not wait behind an upload, and what was accepted stays so.
-    recompiler = ChildCompiler(base.description, limits)
+    recompiler = ChildCompiler(base.description, limits, server)
     cache = DiskCache(
         settings.cache_dir / "adapters",
         settings.disk_adapter_bytes,
@@ -95,12 +98,17 @@ def build_services(settings: Settings) -> Services:
         engine=engine,
         telemetry=telemetry,
         lifecycle=Lifecycle(),
-        running=partial(_running, engine, adapters),
+        running=partial(_running, engine, adapters, server, warm_compiler=settings.warm_compiler),
     )
 
 
 @asynccontextmanager
-async def _running(engine: AsyncEngine, adapters: AdapterService) -> AsyncIterator[None]:
+async def _running(
+    engine: AsyncEngine, adapters: AdapterService, server: CompileServer, *, warm_compiler: bool
+) -> AsyncIterator[None]:
+    if warm_compiler:
+        # Now, because importing peft beside running streams would cost them dearly.
+        threading.Thread(target=server.start, name="compile-server", daemon=True).start()
     log.info("opening_store")
     await adapters.start()
     log.info("store_ready", adapters=len(adapters.list_models()))
@@ -110,6 +118,7 @@ async def _running(engine: AsyncEngine, adapters: AdapterService) -> AsyncIterat
     finally:
         await engine.stop()
         await adapters.close()
+        server.close()
 
 
 def rebuild(store: AdapterStore, compiler: ChildCompiler) -> Callable[[str, Path], Path]:

@@ -138,6 +138,11 @@ class Settings(BaseSettings):
     strict_base: bool = Field(
         False, description="Refuse adapters that name another base or revision (switch)."
     )
+    warm_compiler: bool = Field(
+        True,
+        description="Start the process that reads adapters other than plain LoRA with the server,"
+        " not at the first of them (switch).",
+    )
     example_model: str | None = Field(
         None, description="Model in the curl line shown when ready (name); the base by default."
     )

@@ -38,6 +38,7 @@ class Server:
             "port": self.port,
             "dtype": "float32",
             "kv_bytes": 64 << 20,
+            "warm_compiler": False,
             **settings,
         }
         self.store.mkdir(parents=True, exist_ok=True)

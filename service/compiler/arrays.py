@@ -35,9 +35,12 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self._bytes: Array = np.memmap(path, dtype=np.uint8, mode="r")
 
+    def raw(self, place: TensorInfo | TensorLocation) -> Array:
+        """The bytes as they lie, whatever their dtype."""
+        return self._bytes[place.offset : place.offset + place.num_bytes]
+
     def view(self, place: TensorInfo | TensorLocation) -> Array:
-        raw = self._bytes[place.offset : place.offset + place.num_bytes]
-        return raw.view(DTYPES[place.dtype]).reshape(place.shape)
+        return self.raw(place).view(DTYPES[place.dtype]).reshape(place.shape)
 
 
 def row_chunks(array: Array) -> Iterator[slice]:

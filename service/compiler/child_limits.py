@@ -8,20 +8,29 @@ import time
 
 from service.adapters.limits import AdapterLimits
 
-_NICENESS = 10
+NICENESS = 10
+"""Lower, and it would take the cores of running streams; higher, and it starves beside them."""
 _PARENT_POLL_SECONDS = 0.2
 
 
-def confine(limits: AdapterLimits, parent: int) -> None:
-    """The mapped base is file-backed and read-only, so it does not count as data."""
+def confine(limits: AdapterLimits, parent: int, *, data_bytes: int = 0) -> None:
+    """`data_bytes`: what this process has already, which the limit is to come on top of.
+
+    A base that is mapped read-only does not count as data.
+    """
     seconds = int(limits.compile_timeout_s) + 1
-    _limit(resource.RLIMIT_DATA, limits.compile_memory_bytes)
+    _limit(resource.RLIMIT_DATA, data_bytes + limits.compile_memory_bytes)
     _limit(resource.RLIMIT_CPU, seconds)
     _limit(resource.RLIMIT_FSIZE, limits.max_unpacked_bytes)
     _limit(resource.RLIMIT_CORE, 0)
     signal.alarm(seconds)
-    os.nice(_NICENESS)
-    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    exit_with(parent)
+
+
+def exit_with(parent: int) -> None:
+    """A server that was killed must not leave a child behind that still writes."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 def _limit(kind: int, value: int) -> None:
@@ -31,8 +40,7 @@ def _limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
-def _exit_with(parent: int) -> None:
-    """A server that was killed must not leave a child behind that still writes."""
+def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_SECONDS)
     os._exit(1)

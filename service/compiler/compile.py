@@ -12,7 +12,7 @@ from service.compiler.arrays import MappedFile
 from service.compiler.base_identity import base_disagreements
 from service.compiler.digest import content_digest
 from service.compiler.job import Job, Result
-from service.compiler.kinds.kind import KINDS
+from service.compiler.kinds.kind import KINDS, PlannerFor, plain_planner
 from service.compiler.refusals import Refusals
 from service.compiler.terms import Plan
 from service.compiler.tokenizer_files import check_tokenizer_files
@@ -20,7 +20,7 @@ from service.compiler.unpack import unpack
 from service.compiler.upload import Upload
 
 
-def run_job(job: Job) -> Result:
+def run_job(job: Job, planner_for: PlannerFor = plain_planner) -> Result:
     """Raises `AdapterRefused` or `UploadTooLarge`."""
     source, work = Path(job.source), Path(job.work)
     folder, names = _open_source(source, work, job.limits)
@@ -29,7 +29,11 @@ def run_job(job: Job) -> Result:
     config = _read_config(folder, names, job.limits, refusals)
     warnings = _check_base(config, job, refusals)
     upload = _read_upload(config, folder, names, refusals)
-    plan = _plan(upload, job, refusals)
+    planner = planner_for(upload, job.base)
+    if planner is None:
+        refusals.raise_if_any()
+        return Result(needs_peft=True, folder=str(folder))
+    plan = planner(upload, job.base, job.limits, refusals)
     digest = content_digest(plan)
     compiled = work / "compiled"
     header = plan.header(digest, job.base.fingerprint, job.base.dtype)
@@ -115,11 +119,6 @@ def _read_upload(
         refusals.raise_if_any()
         raise
     return Upload(config, infos, MappedFile(folder / WEIGHTS))
-
-
-def _plan(upload: Upload, job: Job, refusals: Refusals) -> Plan:
-    planner = KINDS[upload.config["peft_type"]]
-    return planner(upload, job.base, job.limits, refusals)
 
 
 def _manifest(plan: Plan, digest: str, folder: Path) -> Manifest:

@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Exactly one of `manifest`, `refusals`, `too_large` and `crash` is set."""
+    """Exactly one of `manifest`, `refusals`, `too_large`, `needs_peft` and `crash` is set."""
 
     manifest: Manifest | None = None
     folder: str = ""
@@ -52,6 +52,8 @@ class Result:
     unused_files: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     too_large: str = ""
+    needs_peft: bool = False
+    """A kind that peft has to read: the compile server's work."""
     crash: str = ""
     """For the log only: may name paths."""
 
@@ -71,6 +73,7 @@ class Result:
             unused_files=tuple(map(str, raw["unused_files"])),
             refusals=tuple(Refusal(**reason) for reason in raw["refusals"]),
             too_large=str(raw["too_large"]),
+            needs_peft=bool(raw["needs_peft"]),
             crash=str(raw["crash"]),
         )
 

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from service.adapters.compiling import CompileOutcome
 from service.adapters.files import VERSION_FILES
 from service.adapters.limits import AdapterLimits
+from service.compiler.child_environment import child_environment
+from service.compiler.compile_server import CompileServer
 from service.compiler.job import Job, Result, encode_base
 from service.core import BaseDescription
 from service.errors import AdapterRefused, Refusal, UploadTooLarge
@@ -19,8 +22,6 @@ from service.errors import AdapterRefused, Refusal, UploadTooLarge
 _MAX_RESULT_BYTES = 16 << 20
 _GRACE_SECONDS = 5.0
 """On top of the child's own alarm."""
-_ROOT = Path(__file__).resolve().parents[2]
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _log = logging.getLogger(__name__)
 
@@ -29,13 +30,20 @@ class ChildCompiler:
     """Implements `service.adapters.compiling.Compiler`."""
 
     def __init__(
-        self, base: BaseDescription, limits: AdapterLimits, *, is_base_strict: bool = False
+        self,
+        base: BaseDescription,
+        limits: AdapterLimits,
+        server: CompileServer | None = None,
+        *,
+        is_base_strict: bool = False,
     ) -> None:
+        """`server` reads what only peft can; one of its own unless several compilers share it."""
         self._base = base
         self._encoded_base = encode_base(base)
         self._limits = limits
         self._is_base_strict = is_base_strict
         self._free = threading.BoundedSemaphore(limits.max_parallel_compiles)
+        self._server = server or CompileServer(Path(base.folder))
 
     def compile(self, source: Path, work: Path) -> CompileOutcome:
         job = Job(
@@ -46,7 +54,7 @@ class ChildCompiler:
             self._is_base_strict,
         )
         with self._free:
-            result = self._run(job.encode(self._encoded_base), work)
+            result = self._run(job, work)
         if result.refusals:
             raise AdapterRefused(result.refusals)
         if result.too_large:
@@ -63,25 +71,38 @@ class ChildCompiler:
             unused_files=result.unused_files,
         )
 
-    def _run(self, job: bytes, work: Path) -> Result:
+    def _run(self, job: Job, work: Path) -> Result:
         """Files instead of pipes: no deadlock, no thread, and RLIMIT_FSIZE bounds the answer."""
-        question, answer = work / "job.json", work / "result.json"
-        question.write_bytes(job)
-        with question.open("rb") as stdin, answer.open("wb") as stdout:
+        question, reply = work / "job.json", work / "result.json"
+        question.write_bytes(job.encode(self._encoded_base))
+        result = self._result(self._run_child(question, reply, work), reply)
+        if not result.needs_peft:
+            return result
+        if Path(result.folder) == work / "unpacked":
+            job = replace(job, source=result.folder)
+            question.write_bytes(job.encode(self._encoded_base))
+        reply.unlink()
+        seconds = self._limits.compile_timeout_s + _GRACE_SECONDS
+        return self._result(self._server.run(question, reply, seconds), reply)
+
+    def _run_child(self, question: Path, reply: Path, work: Path) -> int:
+        with question.open("rb") as stdin, reply.open("wb") as stdout:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-s", "-m", "service.compiler", str(os.getpid())],
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.DEVNULL,
                 cwd=work,
-                env=_environment(),
+                env=child_environment(),
                 start_new_session=True,
             )
-            status = self._wait(child)
+            return self._wait(child)
+
+    def _result(self, status: int, reply: Path) -> Result:
         if status != 0:
             _log.warning("compiler child ended with status %s", status)
             raise _failed(status in (-signal.SIGKILL, -signal.SIGALRM, -signal.SIGXCPU))
-        with answer.open("rb") as file:
+        with reply.open("rb") as file:
             data = file.read(_MAX_RESULT_BYTES)
         try:
             return Result.decode(data)
@@ -110,15 +131,6 @@ def _is_plausible(result: Result, source: Path, work: Path) -> bool:
         and result.files == VERSION_FILES
         and not any((folder / name).is_symlink() for name in result.files)
     )
-
-
-def _environment() -> dict[str, str]:
-    """Nothing is inherited: the server's environment may hold keys."""
-    return {
-        "PYTHONPATH": str(_ROOT),
-        "LC_ALL": "C.UTF-8",
-        **dict.fromkeys(_THREAD_VARIABLES, "1"),
-    }
 
 
 def _failed(is_too_expensive: bool) -> AdapterRefused:

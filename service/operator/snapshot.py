@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 _ALLOWED = ("peft.tuners.", "torch.nn.modules.")
 _INTERNAL = frozenset(torch.nn.Module().__dict__)
@@ -47,6 +48,10 @@ class Snapshot:
             return {"tensor": self._place(value)}
         if isinstance(value, torch.dtype):
             return {"dtype": str(value).removeprefix("torch.")}
+        if isinstance(value, torch.device):
+            return {"device": None}
+        if isinstance(value, RemovableHandle):  # of a hook on gradients
+            return None
         if isinstance(value, list | tuple | set | frozenset):
             kind = "list" if isinstance(value, list) else "tuple"
             return {kind: [self._encode(one, depth + 1) for one in value]}
@@ -119,6 +124,8 @@ def _decode(
                 [_decode(one, tensors, base_module) for one in pair] for pair in node["dict"]
             )
             return dict(decoded)
+        case "device":
+            return tensors[0].device if tensors else torch.device("cpu")
         case "base":
             return base_module(node["base"])
     attributes = dict(_decoded(node["attributes"], tensors, base_module))

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from service.adapters.limits import AdapterLimits
-from service.compiler import launcher
+from service.compiler import child_environment, launcher
 from service.compiler.launcher import ChildCompiler
 from service.errors import AdapterRefused
 from tests.adapters.peft_folders import make_lora
@@ -47,7 +47,7 @@ def impostor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None
     for folder in (package, package.parent):
         (folder / "__init__.py").touch()
     (package / "__main__.py").write_text(body)
-    monkeypatch.setattr(launcher, "_ROOT", tmp_path / "impostor")
+    monkeypatch.setattr(child_environment, "_ROOT", tmp_path / "impostor")
 
 
 def test_the_child_equals_the_compiler_in_this_process(

@@ -171,7 +171,7 @@ def test_a_base_trained_in_bfloat16_equals_its_float32_copy(
 
 
 def test_other_kinds(plain: Path, tmp_path: Path, check) -> None:
-    for number, kind in enumerate(["IA3", "lora", None, 3, {"a": 1}]):
+    for number, kind in enumerate(["PROMPT", "lora", None, 3, {"a": 1}]):
         changed = copy(plain, tmp_path / str(number), peft_type=kind)
         assert check(changed) == {("unsupported_kind", "peft_type")}
 
@@ -244,7 +244,9 @@ def test_large_configs(folder: Path, check) -> None:
 
 
 def test_everything_is_reported_together(plain: Path, tmp_path: Path, check) -> None:
-    folder = copy(plain, tmp_path / "a", modules_to_save=["x"], init_lora_weights="pissa", r="4")
+    folder = copy(
+        plain, tmp_path / "a", layer_replication=[[0, 1]], init_lora_weights="pissa", r="4"
+    )
     (folder / "tokenizer.json").write_text("{}")
     assert {code for code, _ in check(folder)} == {
         "unsupported_field",

@@ -260,7 +260,7 @@ def test_broken_folders_are_listed_and_do_not_stop_the_start(house: House, lora:
     for name in ("broken", "bad name", "tiny-base"):
         shutil.copytree(lora(1), house.root / name)
     config = json.loads((lora(1) / "adapter_config.json").read_text())
-    config["peft_type"] = "VERA"
+    config["peft_type"] = "NO_SUCH_KIND"
     (house.root / "broken" / "adapter_config.json").write_text(json.dumps(config))
 
     async def scenario(house: House) -> None:

@@ -48,6 +48,12 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """The values with which the field changes nothing."""
 
+LEFT_TO_PEFT = frozenset(
+    {"modules_to_save", "trainable_token_indices", "alora_invocation_tokens", "use_qalora",
+     "use_bdlora", "ensure_weight_tying"}
+)  # fmt: skip
+"""Of those, what peft itself reads when it is set; the others are refused."""
+
 PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 """String values of init_lora_weights that leave the base as it is."""
 

@@ -1,0 +1,41 @@
+"""Which of peft's layers have terms, and who reads them. A layer without a reader, or for which the
+reader returns None, is served through peft's own forward."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from service.compiler.tuners.kinds import ia3, lora
+from service.compiler.tuners.saved import token_terms
+
+ADAPTER = "default"
+"""The name under which every upload is loaded."""
+
+Tensors = dict[str, torch.Tensor]
+Reader = Callable[[Any, str], Tensors | None]
+"""(layer, adapter name) → terms by the names of `service.operator.terms.Terms`, relative to the
+base module as it is now, biases included."""
+
+READERS: dict[str, Reader] = {
+    "peft.tuners.ia3.layer": ia3.read,
+    "peft.tuners.lora.layer": lora.read,
+    "peft.tuners.trainable_tokens.layer": token_terms,
+}
+"""By the module that the layer's class is defined in."""
+
+
+UNSERVABLE: dict[str, str] = {
+    "LILY": "its router averages over all tokens of a call, so the result depends on the batch",
+    "XLORA": "its gates come from a second pass over the whole prompt",
+    "SHADOW": "peft 0.21 cannot run it with this version of transformers",
+    "ADAMSS": "peft needs scikit-learn to read it",
+    "POLY": "its router mixes skills by task inside peft's forward; train one LoRA per task",
+}
+"""By peft's `peft_type`."""
+
+
+def read_terms(layer: torch.nn.Module) -> Tensors | None:
+    """The terms of one of peft's layers; None when it has none."""
+    reader = READERS.get(type(layer).__module__)
+    return None if reader is None else reader(layer, ADAPTER)

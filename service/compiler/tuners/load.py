@@ -1,0 +1,121 @@
+"""Loads an upload through peft itself, and makes sure that peft took all of it.
+
+After loading, peft is asked what it would save: a tensor that it would not save was not read, and
+one that the upload lacks holds chance. Both are refused by name.
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from peft import PeftConfig, PeftModelForCausalLM
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+from service.adapters.limits import AdapterLimits
+from service.compiler.arrays import is_finite
+from service.compiler.refusals import Refusals
+from service.compiler.tuners.base import Fingerprints, PeftBase
+from service.compiler.tuners.config import peft_config
+from service.compiler.upload import Upload
+
+_TORCH_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+_NUMPY_FLOATS = frozenset({"F32", "F16", "BF16"})
+_ALIASES = ("lora_magnitude_vector.weight", "lora_magnitude_vector")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedUpload:
+    model: PeftModelForCausalLM
+    config: PeftConfig
+    before: Fingerprints
+    """Of the base, from before peft touched it."""
+
+
+def load_upload(
+    upload: Upload, base: PeftBase, limits: AdapterLimits, refusals: Refusals
+) -> LoadedUpload:
+    """Raises `AdapterRefused`. Changes the base that it is given: run it in a fork."""
+    config = peft_config(upload.config, limits, refusals)
+    tensors = _read_tensors(upload, refusals)
+    refusals.raise_if_any()
+    before = Fingerprints.take(base)
+    torch.manual_seed(0)
+    try:
+        model = PeftModelForCausalLM(base.model, config)
+    except Exception as error:
+        refusals.add("peft_rejects", "adapter_config.json", f"peft cannot build it: {error}")
+        refusals.raise_if_any()
+        raise
+    _load_tensors(model, tensors, refusals)
+    refusals.raise_if_any()
+    return LoadedUpload(model.eval(), config, before)
+
+
+def _read_tensors(upload: Upload, refusals: Refusals) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for name, info in upload.infos.items():
+        if info.dtype not in _TORCH_DTYPES:
+            message = f"The tensor {name!r} is {info.dtype}, which is not accepted."
+            refusals.add("wrong_dtype", name, message)
+            continue
+        raw = torch.from_numpy(upload.weights.raw(info).copy())
+        tensor = raw.view(_TORCH_DTYPES[info.dtype]).view(info.shape)
+        tensors[name] = tensor
+        is_float = tensor.is_floating_point()
+        if is_float and not (
+            is_finite(upload.view(name)) if info.dtype in _NUMPY_FLOATS else tensor.isfinite().all()
+        ):
+            refusals.add("not_finite", name, f"The tensor {name!r} contains NaN or infinity.")
+    return tensors
+
+
+def _load_tensors(
+    model: PeftModelForCausalLM, tensors: dict[str, torch.Tensor], refusals: Refusals
+) -> None:
+    wanted = get_peft_model_state_dict(model)
+    for name in sorted(tensors.keys() - wanted.keys()):
+        if not _is_alias(name, wanted):
+            message = f"The tensor {name!r} is not one this config asks for on this base."
+            refusals.add("unknown_tensor", name, message)
+    for name in sorted(wanted.keys() - tensors.keys()):
+        if not _is_alias(name, tensors):
+            refusals.add("missing_tensor", name, f"The tensor {name!r} is missing.")
+    for name in sorted(tensors.keys() & wanted.keys()):
+        have, want = list(tensors[name].shape), list(wanted[name].shape)
+        if have != want:
+            message = f"The tensor {name!r} has shape {have}, expected {want}."
+            refusals.add("wrong_shape", name, message)
+    refusals.raise_if_any()
+    try:
+        set_peft_model_state_dict(model, tensors)
+    except Exception as error:
+        refusals.add("peft_rejects", "adapter_model.safetensors", f"peft cannot load it: {error}")
+        refusals.raise_if_any()
+    _check_taken(tensors, get_peft_model_state_dict(model), refusals)
+
+
+def _check_taken(
+    tensors: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], refusals: Refusals
+) -> None:
+    """What peft now holds must be what the upload says, up to the dtype peft keeps it in."""
+    for name, tensor in tensors.items():
+        held = saved.get(name, saved.get(_other_spelling(name)))
+        is_held = held is not None and held.shape == tensor.shape
+        if held is None or not is_held or not torch.equal(held.to(tensor.dtype), tensor):
+            refusals.add("unread_tensor", name, f"peft does not use the tensor {name!r} as it is.")
+
+
+def _is_alias(name: str, names: dict[str, torch.Tensor]) -> bool:
+    return _other_spelling(name) in names
+
+
+def _other_spelling(name: str) -> str:
+    """DoRA's magnitude had another name before peft 0.12, which peft still reads."""
+    long, short = _ALIASES
+    if name.endswith(long):
+        return name.removesuffix(".weight")
+    return re.sub(rf"{short}$", long, name) if name.endswith(short) else name
