@@ -10,8 +10,10 @@ import structlog
 
 from service.api.server import check_port_is_free, run_server
 from service.app import create_app
+from service.check import check_source
+from service.command_line import CheckArguments, parse_command_line
 from service.errors import ConfigurationError
-from service.settings import Settings, parse_command_line, unknown_variables
+from service.settings import Settings, unknown_variables
 from service.telemetry import configure_logging
 
 log = structlog.get_logger(__name__)
@@ -19,22 +21,45 @@ log = structlog.get_logger(__name__)
 
 def main(arguments: Sequence[str]) -> int:
     try:
-        settings = parse_command_line(arguments)
+        parsed = parse_command_line(arguments)
+        settings = parsed.settings if isinstance(parsed, CheckArguments) else parsed
         configure_logging(settings.log_level, settings.log_format)
         for name in unknown_variables(os.environ):
             log.warning("unknown_setting", variable=name)
-        # What is wrong anyway is said now, not after the base has been loaded.
-        settings.api_keys()
-        check_port_is_free(settings.host, settings.port)
-        # The model's libraries take seconds to import: not before the settings are right.
-        from service.bootstrap import build_services
-
-        services = build_services(settings)
-        app = create_app(services)
+        return _check(parsed) if isinstance(parsed, CheckArguments) else _serve(parsed)
     except ConfigurationError as error:
         sys.stderr.write(f"repertoire: {error}\n")
         return 2
+
+
+def _serve(settings: Settings) -> int:
+    # What is wrong anyway is said now, not after the base has been loaded.
+    settings.api_keys()
+    check_port_is_free(settings.host, settings.port)
+    # The model's libraries take seconds to import: not before the settings are right.
+    from service.bootstrap import build_services
+
+    services = build_services(settings)
+    app = create_app(services)
     return run_server(app, settings, services.lifecycle, lambda url: _greet(url, settings))
+
+
+def _check(arguments: CheckArguments) -> int:
+    check_source(arguments.source)
+    try:
+        from service.bootstrap import open_checker
+
+        with open_checker(arguments.settings) as checker:
+            verdict = checker.check(arguments.source)
+    except ConfigurationError:
+        raise
+    except Exception:
+        # Python's own exit status would be 1, which says that the adapter was refused.
+        log.exception("check_failed")
+        return 2
+    text = json.dumps(verdict.body(), indent=2) if arguments.is_json else "\n".join(verdict.lines())
+    sys.stdout.write(f"{text}\n")
+    return 0 if verdict.is_accepted else 1
 
 
 def _greet(url: str, settings: Settings) -> None:

@@ -1,8 +1,8 @@
 """The composition root: the only file that names every concrete class."""
 
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ from service.adapters.registry import AdapterRegistry
 from service.adapters.residency import Residency
 from service.adapters.store import AdapterStore
 from service.api.dependencies import BuildInfo, Services
+from service.check import Checker
 from service.compiler.compile_server import CompileServer
 from service.compiler.launcher import ChildCompiler
 from service.engine.async_engine import AsyncEngine
@@ -35,7 +36,13 @@ from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.model.kv_store import KVStore
 from service.model.lanes.ragged import RaggedLane
-from service.model.loader import LoadedBase, LoadOptions, load_base
+from service.model.loader import (
+    LoadedBase,
+    LoadOptions,
+    load_base,
+    resolve_device,
+    resolve_dtype,
+)
 from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.pool import AdapterPool
 from service.settings import Settings
@@ -126,23 +133,43 @@ def rebuild(store: AdapterStore, compiler: ChildCompiler) -> Callable[[str, Path
     return lambda digest, work: compiler.compile(store.object_folder(digest), work).compiled
 
 
-def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
+@contextmanager
+def open_checker(settings: Settings) -> Iterator[Checker]:
+    """What judges an upload, without what serves it. Raises `ConfigurationError`."""
+    limits = _adapter_limits(settings)
+    # The numbers of the served device, but on the processor: the device may be in use.
+    dtype = resolve_dtype(settings.dtype, resolve_device(settings.device))
+    base = _load_base(settings, device="cpu", dtype=str(dtype).removeprefix("torch."))
+    server = CompileServer(Path(base.description.folder))
+    compiler = ChildCompiler(base.description, limits, server, is_base_strict=settings.strict_base)
+    sizes = (settings.host_adapter_bytes, settings.device_adapter_bytes)
+    try:
+        yield Checker(base.description, compiler, limits, min(size for size in sizes if size))
+    finally:
+        server.close()
+
+
+def _load_base(settings: Settings, device: str, dtype: str) -> LoadedBase:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    started = perf_counter()
-    log.info("loading_base", model=settings.model_name)
-    base = load_base(
+    return load_base(
         LoadOptions(
             base_model=settings.base_model,
             revision=settings.revision,
             served_model_name=settings.model_name,
-            device=settings.device,
-            dtype=settings.dtype,
+            device=device,
+            dtype=dtype,
             max_model_len=settings.max_model_len,
         )
     )
+
+
+def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
+    started = perf_counter()
+    log.info("loading_base", model=settings.model_name)
+    base = _load_base(settings, settings.device, settings.dtype)
     options = MemoryOptions(
         max_model_len=base.description.max_model_len,
         max_num_seqs=settings.max_num_seqs,

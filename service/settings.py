@@ -3,11 +3,10 @@
 Precedence: flag, then `REPERTOIRE_…`, then the default. Knows no HTTP.
 """
 
-import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -18,7 +17,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import ConfigurationError
@@ -225,32 +223,6 @@ class Settings(BaseSettings):
         return keys
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(message)
-
-
-def parse_command_line(arguments: Sequence[str]) -> Settings:
-    """The settings of `serve [--flag value …]`, completed from the environment.
-
-    Raises `ConfigurationError` with one sentence; `--help` prints and exits.
-    """
-    parser = _Parser(prog="python -m service", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve")
-    serve = commands.add_parser(
-        "serve",
-        help="start the server",
-        allow_abbrev=False,
-        description="Every flag is also an environment variable: --max-num-seqs is "
-        f"{ENV_PREFIX}MAX_NUM_SEQS. Flags win.",
-    )
-    for name, info in Settings.model_fields.items():
-        _add_flag(serve, name, info)
-    given = vars(parser.parse_args(arguments))
-    del given["command"]
-    return resolve_settings(given)
-
-
 def resolve_settings(given: Mapping[str, Any]) -> Settings:
     """`given` values first, then the environment, then the defaults."""
     try:
@@ -267,31 +239,6 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         for name in environment
         if name.startswith(ENV_PREFIX) and name not in known and not _SERVICE_LINK.match(name)
     )
-
-
-def _add_flag(parser: argparse.ArgumentParser, name: str, info: FieldInfo) -> None:
-    flag = "--" + name.replace("_", "-")
-    text = f"{info.description} {_default_of(info)}".replace("%", "%%")
-    if info.annotation is bool:
-        action: Any = argparse.BooleanOptionalAction
-        parser.add_argument(flag, action=action, default=argparse.SUPPRESS, help=text)
-    elif name == "api_key":
-        parser.add_argument(
-            flag, action="append", default=argparse.SUPPRESS, metavar="TEXT", help=text
-        )
-    else:
-        choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
-        metavar = "{" + ",".join(choices) + "}" if choices else "VALUE"
-        parser.add_argument(flag, default=argparse.SUPPRESS, metavar=metavar, help=text)
-
-
-def _default_of(info: FieldInfo) -> str:
-    if info.is_required():
-        return "[required]"
-    if info.default in (None, ()):
-        return "[default: not set]"
-    is_size = isinstance(info.default, ByteSize)
-    return f"[default: {info.default.human_readable() if is_size else info.default}]"
 
 
 def _sentence(error: ValidationError) -> str:

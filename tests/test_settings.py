@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from service.command_line import parse_command_line
 from service.errors import ConfigurationError
-from service.settings import Settings, parse_command_line, unknown_variables
+from service.settings import Settings, unknown_variables
 
 SERVE = ["serve", "--base-model", "demo/base"]
 UNITS = r"\((path|name|number|count|tokens|seconds|fraction|switch|text|name or IP)\)|Bytes|path"

@@ -24,11 +24,11 @@ from service.core import AdapterRef, BaseDescription
 from service.errors import (
     AdapterLoadFailed,
     AdapterNotFound,
-    AdapterRefused,
     InvalidRequest,
     NameConflict,
     Refusal,
 )
+from service.handlers.adapter_size import check_size
 from service.handlers.adapter_views import (
     AdapterView,
     PublishResult,
@@ -161,7 +161,7 @@ class AdapterService:
                 outcome = await self._in_thread(
                     self._compiler.compile, staging.source, staging.work
                 )
-            self._check_size(outcome)
+            check_size(outcome.manifest, self._base.dtype, self._max_compiled_bytes)
             async with self._changing:
                 published = await self._in_thread(self._commit, name, outcome)
                 self._register(name)
@@ -172,16 +172,6 @@ class AdapterService:
         return PublishResult(
             name, version, published.is_created, outcome.warnings, outcome.unused_files
         )
-
-    def _check_size(self, outcome: CompileOutcome) -> None:
-        num_bytes = outcome.manifest.payload_bytes(self._base.dtype)
-        if self._max_compiled_bytes is not None and num_bytes > self._max_compiled_bytes:
-            message = (
-                f"The adapter takes {num_bytes:,} bytes in memory, but this server keeps"
-                f" {self._max_compiled_bytes:,} for adapters; lower its rank or ask the operator"
-                " to raise --device-adapter-bytes and --host-adapter-bytes."
-            )
-            raise AdapterRefused((Refusal("too_large", "adapter_model.safetensors", message),))
 
     def _commit(self, name: str, outcome: CompileOutcome) -> Published:
         published = self._store.publish(name, outcome, int(self._clock()))

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from service.core import BaseDescription
 from service.errors import ConfigurationError
@@ -44,7 +50,7 @@ class LoadedBase:
 def load_base(options: LoadOptions) -> LoadedBase:
     """Raises `ConfigurationError` with a sentence when the base cannot be served."""
     folder = resolve_folder(options.base_model, options.revision)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = _load_config(folder)
     check_ragged(config)
     device = resolve_device(options.device)
     model = _load_model(folder, resolve_dtype(options.dtype, device), device)
@@ -103,6 +109,14 @@ def _has_bf16_hardware() -> bool:
     flags = Path("/proc/cpuinfo")
     words = set(flags.read_text().split()) if flags.exists() else set()
     return bool(words & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
+
+
+def _load_config(folder: Path) -> PretrainedConfig:
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"base_model: its config cannot be read ({error}).") from error
+    return config
 
 
 def _load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
