@@ -101,15 +101,15 @@ class Plan:
     def is_summable(self) -> bool:
         """Whether the whole version is what stacking can sum: A, B and learned biases.
 
-        A shared tensor would be copied to every site, beyond the size that a sum is given.
+        A tensor that sites share would be copied to each, beyond the size that a sum is given.
         """
         is_elsewhere = self.tables or self.front != FrontTokens()
-        return not is_elsewhere and all(self._is_summable_at(plan) for plan in self.sites)
+        num_shared = sum(1 for _ in self._tensors()) - sum(1 for _ in self.written())
+        return not (is_elsewhere or num_shared) and all(map(self._is_low_rank, self.sites))
 
-    def _is_summable_at(self, plan: SitePlan) -> bool:
+    def _is_low_rank(self, plan: SitePlan) -> bool:
         allowed = {"a", "b", "d"} if self.adds_biases else {"a", "b"}
-        is_low_rank = plan.layer is None and not plan.parameters and set(plan.terms) <= allowed
-        return is_low_rank and all(term.key is None for term in plan.tensors())
+        return plan.layer is None and not plan.parameters and set(plan.terms) <= allowed
 
     def written(self) -> Iterator[Term]:
         """Every tensor of the payload once, in the order of the payload."""

@@ -37,7 +37,7 @@ def term(key: object = None) -> Term:
     return Term("float32", (2, 2), lambda: np.zeros((2, 2), np.float32), key=key)
 
 
-LOW_RANK = Plan("kind", 2, {}, (), (SitePlan("q", {"a": term(), "b": term()}),))
+LOW_RANK = Plan("kind", 2, {}, (), (SitePlan("q", {"a": term(), "b": term("its own")}),))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ LOW_RANK = Plan("kind", 2, {}, (), (SitePlan("q", {"a": term(), "b": term()}),))
         {"sites": (SitePlan("q", {"a": term(), "b": term(), "d": vector(np.ones(2))}),)},
         {"sites": (*LOW_RANK.sites, SitePlan("v", parameters={"weight": term()}))},
         {"sites": (*LOW_RANK.sites, SitePlan("v", layer={"module": "some"}))},
-        {"sites": (SitePlan("q", {"a": term("bank"), "b": term()}),)},
+        {"sites": tuple(SitePlan(one, {"a": term("bank"), "b": term(one)}) for one in "qv")},
     ],
 )
 def test_whatever_else_a_plan_holds_excludes_it(change: dict[str, Any]) -> None:

@@ -1,0 +1,119 @@
+"""Whatever kind says that it is summable sums exactly with LoRA, also in one batch with itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from service.adapters.compiled import read_header
+from service.adapters.limits import AdapterLimits
+from service.adapters.sums import merge_parts, sum_ref
+from service.compiler.compile_server import CompileServer
+from service.compiler.launcher import ChildCompiler
+from service.core import AdapterPart, AdapterRef
+from service.model.loader import LoadedBase, LoadOptions, load_base
+from tests.contract.architectures import make_base
+from tests.contract.harness import Budgets, CompiledFolders, Harness
+from tests.contract.kind_variants import KIND_VARIANTS, make_kind
+from tests.contract.lora_variants import make_adapter
+from tests.contract.test_mixed_batch import assert_equals_oracle, prompts
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+LOW_RANK = ("qalora", "adalora", "loha", "lora-embedding", "delora", "miss", "vblora")
+"""Kinds whose change of a weight is a low-rank product."""
+WEIGHTS = (0.75, -1.5)
+"""Of the kind, and of the LoRA beside it."""
+
+
+class CompiledByPeft(CompiledFolders):
+    """Kinds that only peft reads, through the compile server."""
+
+    def __init__(self, base: LoadedBase, work: Path, compiler: ChildCompiler) -> None:
+        super().__init__(base, work)
+        self._compiler = compiler
+
+    def add(self, name: str, folder: Path) -> AdapterRef:
+        work = self._work / name
+        work.mkdir(parents=True)
+        outcome = self._compiler.compile(folder, work)
+        with outcome.compiled.open("rb") as file:
+            header = read_header(file)
+        self._files[header.digest] = outcome.compiled
+        is_summable = outcome.manifest.is_summable
+        return AdapterRef(name, 1, header.digest, header.payload_bytes, is_summable=is_summable)
+
+
+class MergedOracle:
+    """`W + sum_i w_i (merged_i - W)`: what peft itself writes into the weights, weighted."""
+
+    def __init__(self, base: Path, weighted: list[tuple[Path, float]]) -> None:
+        self._model = load(base)
+        original = {name: one.clone() for name, one in self._model.state_dict().items()}
+        for folder, weight in weighted:
+            merged = PeftModel.from_pretrained(load(base), folder).merge_and_unload()
+            state = merged.state_dict()
+            with torch.no_grad():
+                for name, tensor in self._model.state_dict().items():
+                    tensor += weight * (state[name] - original[name])
+
+    @torch.no_grad()
+    def logits(self, token_ids: list[int]) -> torch.Tensor:
+        logits: torch.Tensor = self._model(torch.tensor([token_ids]), use_cache=False).logits[0]
+        return logits
+
+
+def load(base: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, attn_implementation="eager"
+    )
+
+
+@dataclass
+class Bench:
+    base: LoadedBase
+    source: CompiledByPeft
+    sums: dict[str, AdapterRef]
+    oracles: dict[str, MergedOracle]
+
+    def oracle(self, name: str | None) -> MergedOracle:
+        return self.oracles[name or ""]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    root = tmp_path_factory.mktemp("kinds")
+    folder = make_base("llama", root / "llama")
+    base = load_base(LoadOptions(str(folder), device="cpu", dtype="float32"))
+    server = CompileServer(folder)
+    compiler = ChildCompiler(base.description, AdapterLimits(), server)
+    source = CompiledByPeft(base, root / "work", compiler)
+    lora_folder = make_adapter(folder, "all-linear", root / "lora", 1)
+    lora = source.add("lora", lora_folder)
+    made = Bench(base, source, {}, {"": MergedOracle(folder, [])})
+    for seed, name in enumerate(LOW_RANK):
+        kind_folder = make_kind(folder, KIND_VARIANTS[name], root / name, seed=seed)
+        ref = source.add(name, kind_folder)
+        if ref.is_summable:
+            parts = zip((ref, lora), WEIGHTS, strict=True)
+            made.sums[name] = sum_ref(merge_parts(AdapterPart(*part) for part in parts))
+            weighted = list(zip((kind_folder, lora_folder), WEIGHTS, strict=True))
+            made.oracles[name] = MergedOracle(folder, weighted)
+    yield made
+    server.close()
+
+
+def test_sums_with_other_low_rank_kinds(bench: Bench) -> None:
+    assert "qalora" in bench.sums
+    run = Harness(bench.base, bench.source, Budgets(num_blocks=400, device_bytes=4 << 20))
+    plan = [
+        (run.add(prompt, bench.sums.get(name or ""), max_tokens=8), name)
+        for prompt, name in zip(prompts(len(bench.sums) + 1, 4), [None, *bench.sums], strict=True)
+    ]
+    run.run()
+    run.close()
+    assert_equals_oracle(bench, run, plan)
