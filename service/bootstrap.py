@@ -197,7 +197,7 @@ def _engine_parts(
 ) -> EngineParts:
     device, dtype = base.model.device, base.model.dtype
     residency = Residency(memory.device_adapter_bytes, settings.host_adapter_bytes)
-    blocks = BlockManager(memory.num_blocks, settings.block_size)
+    blocks = BlockManager(memory.num_blocks, settings.block_size, settings.prefix_cache)
     config = SchedulerConfig(
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,

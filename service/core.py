@@ -123,6 +123,8 @@ class TokenEvent:
     finish_reason: FinishReason | None = None
     error: Exception | None = None
     """Set exactly when `finish_reason` is ERROR."""
+    num_cached_tokens: int | None = None
+    """Prompt tokens that the KV store held already; set once, with the first token."""
 
     @property
     def is_terminal(self) -> bool:
@@ -219,6 +221,10 @@ class EngineStats:
     num_prefill_chunks: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    prefix_cache_queries: int = 0
+    """Positions of started sequences that were looked for in the prefix cache."""
+    prefix_cache_hits: int = 0
+    """Positions that were found and not computed."""
     tiers: dict[str, TierStats] = field(default_factory=dict)
     """By tier name: `device`, `host`, `disk`."""
     resident: dict[str, str] = field(default_factory=dict)

@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     )
     block_size: int = Field(16, gt=0, description="Size of one KV block (tokens).")
     kv_bytes: ByteSize | None = _bytes(None, "KV store; by default from free memory.")
+    prefix_cache: bool = Field(
+        True, description="Compute the common beginning of prompts only once (switch)."
+    )
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="Share of GPU memory that the service may use (fraction)."
     )

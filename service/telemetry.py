@@ -150,8 +150,14 @@ class EngineCollector(Collector):
         yield _counter("engine_steps", "Forward passes.", stats.num_steps)
         yield _counter("preemptions", "Sequences sent back to the queue.", stats.num_preemptions)
         yield _counter("prefill_chunks", "Prefill chunks.", stats.num_prefill_chunks)
-        yield _counter("engine_prompt_tokens", "Prompt rows computed.", stats.prompt_tokens)
+        yield _counter("engine_prompt_tokens", "Prompt tokens queued.", stats.prompt_tokens)
         yield _counter("engine_generated_tokens", "Tokens sampled.", stats.generated_tokens)
+        yield _counter(
+            "prefix_cache_query_tokens", "Tokens looked for.", stats.prefix_cache_queries
+        )
+        yield _counter(
+            "prefix_cache_hit_tokens", "Tokens found, not computed.", stats.prefix_cache_hits
+        )
         yield from _tier_metrics(stats.tiers)
 
 

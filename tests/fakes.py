@@ -87,6 +87,7 @@ class FakeEngine:
     aborted: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     num_tokens: dict[str, int] = field(default_factory=dict)
+    num_cached_tokens: Callable[[GenerationRequest], int] = lambda request: 0
 
     def submit(self, request: GenerationRequest) -> "FakeStream":
         if self.submit_error is not None:
@@ -148,12 +149,15 @@ class FakeStream:
             return TokenEvent(
                 request.request_id, finish_reason=FinishReason.ERROR, error=failure[1]
             )
-        prompt_logprobs = self._prompt_logprobs() if self._num_sent == 0 else None
+        is_first = self._num_sent == 0
+        prompt_logprobs = self._prompt_logprobs() if is_first else None
+        num_cached = self._engine.num_cached_tokens(request) if is_first else None
         if params.max_tokens == 0:
             return TokenEvent(
                 request.request_id,
                 prompt_logprobs=prompt_logprobs,
                 finish_reason=FinishReason.LENGTH,
+                num_cached_tokens=num_cached,
             )
         token = self._tokens[self._num_sent % len(self._tokens)]
         self._num_sent += 1
@@ -163,6 +167,7 @@ class FakeStream:
             () if params.logprobs is None else (logprob(token, params.logprobs),),
             prompt_logprobs,
             self._finish_reason(token),
+            num_cached_tokens=num_cached,
         )
 
     def _finish_reason(self, token: int) -> FinishReason | None:

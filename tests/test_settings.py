@@ -45,6 +45,14 @@ def test_a_flag_wins_over_a_variable_over_the_default(monkeypatch: pytest.Monkey
     assert parse_command_line([*SERVE, "--max-num-seqs", "9"]).max_num_seqs == 9
 
 
+def test_a_switch_that_is_on_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_command_line(SERVE).prefix_cache
+    assert not parse_command_line([*SERVE, "--no-prefix-cache"]).prefix_cache
+    monkeypatch.setenv("REPERTOIRE_PREFIX_CACHE", "false")
+    assert not parse_command_line(SERVE).prefix_cache
+    assert parse_command_line([*SERVE, "--prefix-cache"]).prefix_cache
+
+
 def test_the_plain_port_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "8001")
     assert parse_command_line(SERVE).port == 8001

@@ -28,6 +28,8 @@ STATS = EngineStats(
     kv_blocks_total=100,
     num_steps=7,
     num_preemptions=4,
+    prefix_cache_queries=90,
+    prefix_cache_hits=64,
     tiers={
         "device": TierStats(hits=5, misses=2, evictions=1, loads=2, load_seconds=0.5, num_bytes=64),
         "host": TierStats(),
@@ -56,6 +58,8 @@ def test_the_engine_is_read_at_scrape_time() -> None:
     assert found["repertoire_kv_cache_usage_ratio"] == 0.25
     assert found["repertoire_engine_steps_total"] == 7
     assert found["repertoire_preemptions_total"] == 4
+    assert found["repertoire_prefix_cache_query_tokens_total"] == 90
+    assert found["repertoire_prefix_cache_hit_tokens_total"] == 64
     assert found["repertoire_adapter_tier_hits_total|device"] == 5
     assert found["repertoire_adapter_tier_load_seconds_total|device"] == 0.5
     assert found["repertoire_adapter_tier_bytes|device"] == 64

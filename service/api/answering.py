@@ -175,7 +175,7 @@ async def _collect(answer: Answer) -> list[Choice]:
 
 
 def _usage(answer: Answer) -> Usage:
-    return Usage(answer.num_prompt_tokens, answer.num_generated_tokens)
+    return Usage(answer.num_prompt_tokens, answer.num_generated_tokens, answer.num_cached_tokens)
 
 
 def _headers(adapter: AdapterRef | None) -> dict[str, str]:

@@ -24,12 +24,15 @@ _FINISH = {None: "null", FinishReason.STOP: '"stop"', FinishReason.LENGTH: '"len
 class Usage:
     num_prompt_tokens: int
     num_generated_tokens: int
+    num_cached_tokens: int = 0
+    """Of the prompt tokens."""
 
-    def body(self) -> dict[str, int]:
+    def body(self) -> dict[str, Any]:
         return {
             "prompt_tokens": self.num_prompt_tokens,
             "completion_tokens": self.num_generated_tokens,
             "total_tokens": self.num_prompt_tokens + self.num_generated_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.num_cached_tokens},
         }
 
 

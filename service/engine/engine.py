@@ -204,6 +204,8 @@ class Engine:
             num_prefill_chunks=self._scheduler.num_prefill_chunks,
             prompt_tokens=self._num_prompt_tokens,
             generated_tokens=self._num_generated_tokens,
+            prefix_cache_queries=self._parts.blocks.num_queried,
+            prefix_cache_hits=self._parts.blocks.num_hit,
             tiers=self._residency.stats() | {"disk": self._parts.disk_stats()},
         )
         if self._revision != self._residency.revision:

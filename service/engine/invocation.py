@@ -15,8 +15,8 @@ def first_adapted_position(request: GenerationRequest) -> int | None:
         return None
     if not adapter.invocation_tokens:
         return 0
-    start = _last_occurrence(request.prompt_ids, adapter.invocation_tokens)
-    return None if start is None else adapter.num_front_tokens + start
+    # An aLoRA puts nothing in front, so places in the prompt are positions.
+    return _last_occurrence(request.prompt_ids, adapter.invocation_tokens)
 
 
 def _last_occurrence(ids: tuple[int, ...], wanted: tuple[int, ...]) -> int | None:

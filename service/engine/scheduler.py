@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from service.adapters.residency import Residency
-from service.core import NO_SLOT, FinishReason, Step, StepResult, TokenEvent, TokenLogprob
+from service.core import NO_SLOT, FinishReason, SampledToken, Step, StepResult, TokenEvent
 from service.engine.block_manager import BlockManager
 from service.engine.sequence import Sequence, SequenceStatus
 from service.engine.step_builder import StepBuilder
@@ -79,28 +79,23 @@ class Scheduler:
         """Account for what the step computed; the events of all its sequences, one each."""
         running = {sequence.request_id: sequence for sequence in self.running}
         for segment in step.segments:
-            sequence = running[segment.request_id]
-            sequence.num_computed += segment.num_rows
-            sequence.needs_prefix = False
+            self._advance(running[segment.request_id], segment.num_rows)
         for score, scored in zip(step.prompt_scores, result.prompt_logprobs, strict=True):
             running[score.request_id].prompt_logprobs.append(scored)
         events = []
         for sample, token in zip(step.samples, result.tokens, strict=True):
             sequence = running[sample.request_id]
             sequence.output_ids.append(token.token_id)
-            reason = sequence.finish_reason_after(token.token_id)
-            events.append(
-                TokenEvent(
-                    request_id=sequence.request_id,
-                    token_ids=(token.token_id,),
-                    logprobs=(token.logprob,) if token.logprob else (),
-                    prompt_logprobs=self._prompt_logprobs(sequence),
-                    finish_reason=reason,
-                )
-            )
-            if reason:
+            events.append(_token_event(sequence, token))
+            if events[-1].is_terminal:
                 self.remove(sequence)
         return events + self._finish_scored(step, running)
+
+    def _advance(self, sequence: Sequence, num_rows: int) -> None:
+        first = 0 if sequence.needs_prefix else sequence.num_computed
+        sequence.num_computed += num_rows
+        sequence.needs_prefix = False
+        self.blocks.publish(sequence, first)
 
     def _finish_scored(self, step: Step, running: dict[str, Sequence]) -> list[TokenEvent]:
         """Sequences that wanted no token at all (`max_tokens` 0) end with their prefill."""
@@ -115,15 +110,11 @@ class Scheduler:
                     TokenEvent(
                         sequence.request_id,
                         prompt_logprobs=scores,
+                        num_cached_tokens=sequence.num_cached,
                         finish_reason=FinishReason.LENGTH,
                     )
                 )
         return events
-
-    def _prompt_logprobs(self, sequence: Sequence) -> tuple[TokenLogprob | None, ...] | None:
-        if sequence.request.params.prompt_logprobs is None or len(sequence.output_ids) > 1:
-            return None
-        return tuple(sequence.prompt_logprobs)
 
     def _decoding_with_room(self) -> list[Sequence]:
         """Decoding sequences, oldest first, each with a block for its next token."""
@@ -170,7 +161,8 @@ class Scheduler:
         return bool(passed)
 
     def _try_start(self, sequence: Sequence) -> bool:
-        if not self.blocks.can_grow(sequence, sequence.num_tokens + 1):
+        shared = self.blocks.find_shared(sequence)
+        if not self.blocks.can_start(sequence.num_tokens + 1, shared):
             return False
         if sequence.adapter is not None:
             slot = self._try_activate(sequence)
@@ -178,15 +170,10 @@ class Scheduler:
                 return False
             sequence.slot = slot
         sequence.status = SequenceStatus.RUNNING
-        self.blocks.grow(sequence, sequence.num_tokens)
-        self._begin(sequence)
+        self.blocks.start(sequence, shared)
+        sequence.begin(len(shared) * self.blocks.block_size)
         self.running.append(sequence)
         return True
-
-    def _begin(self, sequence: Sequence) -> None:
-        """A learned prefix has no rows: it is written with the first rows of the sequence."""
-        sequence.num_computed = sequence.adapter.num_prefix_tokens if sequence.adapter else 0
-        sequence.needs_prefix = sequence.num_computed > 0
 
     def _try_activate(self, sequence: Sequence) -> int | None:
         assert sequence.adapter is not None
@@ -231,3 +218,16 @@ class Scheduler:
         if sequence.adapter is not None:
             self.residency.deactivate(sequence.adapter.digest)
         sequence.slot = NO_SLOT
+
+
+def _token_event(sequence: Sequence, token: SampledToken) -> TokenEvent:
+    is_first = len(sequence.output_ids) == 1
+    is_scored = sequence.request.params.prompt_logprobs is not None
+    return TokenEvent(
+        request_id=sequence.request_id,
+        token_ids=(token.token_id,),
+        logprobs=(token.logprob,) if token.logprob else (),
+        prompt_logprobs=tuple(sequence.prompt_logprobs) if is_first and is_scored else None,
+        num_cached_tokens=sequence.num_cached if is_first else None,
+        finish_reason=sequence.finish_reason_after(token.token_id),
+    )

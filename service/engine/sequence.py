@@ -30,6 +30,8 @@ class Sequence:
     status: SequenceStatus = SequenceStatus.WAITING
     output_ids: list[int] = field(default_factory=list)
     block_table: list[int] = field(default_factory=list)
+    block_keys: list[bytes] = field(default_factory=list)
+    """Of its first full blocks, as far as the prefix cache has asked for them."""
     num_computed: int = 0
     """Positions whose KV is in `block_table`."""
     slot: int = NO_SLOT
@@ -38,6 +40,8 @@ class Sequence:
     """The adapter's learned keys and values are not in `block_table` yet."""
     holds_host: bool = False
     """The residency keeps the adapter's host copy for this sequence until it runs."""
+    num_cached: int | None = None
+    """Prompt tokens that were in the KV store already when it first started."""
     num_overtaken: int = 0
     """How many later sequences were admitted while this one could not be."""
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
@@ -61,6 +65,11 @@ class Sequence:
         return self.request.adapter
 
     @property
+    def num_prefix(self) -> int:
+        """Positions at the front that have keys and values but no rows."""
+        return self.adapter.num_prefix_tokens if self.adapter else 0
+
+    @property
     def num_tokens(self) -> int:
         """Positions that are known, those in front of the prompt included."""
         return self.num_front + len(self.request.prompt_ids) + len(self.output_ids)
@@ -69,6 +78,16 @@ class Sequence:
     def is_decoding(self) -> bool:
         """Only the newest token is missing from the KV store."""
         return bool(self.output_ids) and self.num_computed == self.num_tokens - 1
+
+    def begin(self, num_shared: int) -> None:
+        """Start running, with the positions before `num_shared` computed already.
+
+        A learned prefix has no rows: it is written with the first ones, unless it is shared.
+        """
+        self.needs_prefix = self.num_prefix > num_shared
+        self.num_computed = max(self.num_prefix, num_shared)
+        if self.num_cached is None:
+            self.num_cached = max(0, num_shared - self.num_front)
 
     def token_at(self, position: int) -> int:
         if position < self.num_front:

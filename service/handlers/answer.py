@@ -44,6 +44,11 @@ class Answer:
     def num_generated_tokens(self) -> int:
         return sum(choice.num_tokens for choice in self._choices)
 
+    @property
+    def num_cached_tokens(self) -> int:
+        """Prompts count once however many choices they have, so the first choice tells."""
+        return sum(one.num_cached_tokens for one in self._choices if one.is_first_of_prompt)
+
     async def __aiter__(self) -> AsyncIterator[Delta]:
         """Raises what failed: the whole call fails with its first failed sequence."""
         while (arrived := await self._events.next()) is not None:

@@ -43,7 +43,10 @@ class ChoiceText:
     ) -> None:
         self.num_tokens = 0
         """Generated tokens that the answer used, the one that ended it included."""
+        self.num_cached_tokens = 0
+        """Tokens of the prompt that were not computed again."""
         self.is_finished = False
+        self.is_first_of_prompt = request.choice == 0
         self._index = index
         self._prompt_ids = request.prompt_ids
         self._tokenizer = tokenizer
@@ -64,6 +67,7 @@ class ChoiceText:
             raise event.error
         if event.finish_reason in (FinishReason.ABORT, FinishReason.ERROR):
             raise EngineFailed("The engine gave the sequence up.")
+        self.num_cached_tokens += event.num_cached_tokens or 0
         text, self._echo = self._echo, ""
         if event.prompt_logprobs is not None:
             self._unreleased.extend(self._place_prompt(event.prompt_logprobs))

@@ -1,5 +1,6 @@
 """Every field: what it does, which values are refused, what is accepted without effect."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -283,7 +284,12 @@ def test_several_prompts_with_several_choices(world: World) -> None:
     body = post(world, "/v1/completions", prompt=["a", "b"], n=2).json()
     assert [one["text"] for one in body["choices"]] == ["a0", "a1", "b0", "b1"]
     assert [one["index"] for one in body["choices"]] == [0, 1, 2, 3]
-    assert body["usage"] == {"prompt_tokens": 4, "completion_tokens": 12, "total_tokens": 16}
+    assert body["usage"] == {
+        "prompt_tokens": 4,
+        "completion_tokens": 12,
+        "total_tokens": 16,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
     assert len({one.request_id for one in world.engine.submitted}) == 4
     assert world.is_all_given_back()
 
@@ -530,3 +536,25 @@ def test_a_task_of_a_multitask_adapter(world: World, route: str) -> None:
     for wrong in ("1", 1.0, True):
         refused(post(world, route, model="many", task_id=wrong), "task_id")
     refused(post(world, route, task_id=0), "task_id")
+
+
+@BOTH
+@pytest.mark.parametrize("stream", [False, True])
+def test_usage_says_how_much_of_the_prompt_was_cached(
+    world: World, route: str, stream: bool
+) -> None:
+    """A prompt counts once: what its other choices found was computed by the first."""
+    world.engine.num_cached_tokens = lambda request: 2 + 10 * request.choice
+    options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    response = post(world, route, n=3, **options)
+    assert response.status_code == 200
+    lines = [line for line in response.text.splitlines() if "prompt_tokens_details" in line]
+    usage = json.loads(lines[0].removeprefix("data: "))["usage"]
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 2}
+
+
+def test_cached_tokens_of_several_prompts_are_added(world: World) -> None:
+    world.engine.num_cached_tokens = lambda request: len(request.prompt_ids)
+    usage = post(world, "/v1/completions", prompt=["a", "bc"], n=2).json()["usage"]
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 2 + 3}
+    assert usage["prompt_tokens"] == 5

@@ -1,11 +1,13 @@
 """The official client against a real server: what users run."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import openai
 import pytest
 
 from tests.api.conftest import World, run, serve
+from tests.fakes import FakeRegistry, adapter_ref
 
 
 @pytest.fixture
@@ -37,6 +39,23 @@ def test_chat(client: openai.OpenAI, world: World) -> None:
         answer.usage.prompt_tokens + answer.usage.completion_tokens
     )
     world.assert_all_given_back()
+
+
+def test_a_task_goes_into_the_extra_body(world: World) -> None:
+    world.registry = FakeRegistry(replace(adapter_ref("many"), num_tasks=3))
+    world.engine.num_cached_tokens = lambda request: 2
+    with serve(world.app()) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        for create, prompt in (
+            (client.completions.create, {"prompt": "Hi"}),
+            (client.chat.completions.create, {"messages": MESSAGES}),
+        ):
+            answer = create(model="many", extra_body={"task_id": 2}, **prompt)
+            assert world.engine.submitted[-1].task_id == 2
+            assert answer.usage.prompt_tokens_details.cached_tokens == 2
+            with pytest.raises(openai.BadRequestError) as caught:
+                create(model="many", extra_body={"task_id": 3}, **prompt)
+            assert caught.value.param == "task_id"
 
 
 def test_chat_stream(client: openai.OpenAI, world: World) -> None:

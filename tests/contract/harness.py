@@ -37,6 +37,7 @@ class Budgets:
     device_bytes: int = 1 << 20
     host_bytes: int = 1 << 22
     page_bytes: int = 256
+    prefix_cache: bool = True
 
 
 class RecordingLane:
@@ -107,7 +108,7 @@ class Harness:
         self.residency = Residency(
             budgets.device_bytes, budgets.host_bytes, page_bytes=budgets.page_bytes
         )
-        self.blocks = BlockManager(budgets.num_blocks, budgets.block_size)
+        self.blocks = BlockManager(budgets.num_blocks, budgets.block_size, budgets.prefix_cache)
         store = KVStore(base.layers, budgets.num_blocks, budgets.block_size, dtype, device)
         self.lane = RecordingLane(RaggedLane(base.model, store, base.context))
         config = SchedulerConfig(

@@ -41,6 +41,7 @@ class Budgets:
     max_num_batched_tokens: int = 16
     max_mixed_prefill_tokens: int = 5
     max_overtakes: int = 3
+    prefix_cache: bool = True
     device_pages: int = 4
     host_bytes: int = 6 * PAGE
     cold_load_timeout_s: float = 60.0
@@ -123,6 +124,7 @@ class FakePool:
 @dataclass
 class FakeRunner:
     pool: FakePool
+    blocks: BlockManager
     budgets: Budgets
     requests: dict[str, GenerationRequest]
     """Those that were added by hand."""
@@ -149,7 +151,7 @@ class FakeRunner:
                 assert step.row_slot[row] == virtual[row].slot
                 content = ("virtual", virtual[row].index, self._digest(virtual[row].slot))
             assert step.positions[row] == position
-            self._kv[self._place(segment.block_table, position)] = content
+            self._write(segment.block_table, position, content)
         return StepResult(
             [SampledToken(next_token(self._read(*owner[one.row])), None) for one in step.samples],
             [
@@ -162,7 +164,12 @@ class FakeRunner:
         for write in step.prefix_writes:
             digest = self._digest(write.slot)
             for position in range(self.pool.refs[digest].num_prefix_tokens):
-                self._kv[self._place(write.block_table, position)] = ("prefix", position, digest)
+                self._write(write.block_table, position, ("prefix", position, digest))
+
+    def _write(self, block_table: list[int], position: int, content: Content) -> None:
+        place = self._place(block_table, position)
+        assert self.blocks.is_writable(place // self.budgets.block_size), "others read this block"
+        self._kv[place] = content
 
     def _read(self, segment: Segment, position: int) -> tuple[Content, ...]:
         held = tuple(self._kv[self._place(segment.block_table, one)] for one in range(position + 1))
@@ -217,6 +224,7 @@ class FakeLoader:
 class Outcome:
     request: GenerationRequest
     token_ids: tuple[int, ...] = ()
+    num_cached: int | None = None
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     finish_reason: FinishReason | None = None
     error: Exception | None = None
@@ -229,7 +237,7 @@ class Machine:
         self.budgets = Budgets(**budgets)
         one = self.budgets
         self.residency = Residency(one.device_pages * PAGE, one.host_bytes, page_bytes=PAGE)
-        self.blocks = BlockManager(one.num_blocks, one.block_size)
+        self.blocks = BlockManager(one.num_blocks, one.block_size, one.prefix_cache)
         config = SchedulerConfig(
             one.max_num_seqs,
             one.max_num_batched_tokens,
@@ -239,7 +247,7 @@ class Machine:
         self.scheduler = Scheduler(config, self.blocks, self.residency)
         self.pool = FakePool()
         self.requests: dict[str, GenerationRequest] = {}
-        self.runner = FakeRunner(self.pool, one, self.requests)
+        self.runner = FakeRunner(self.pool, self.blocks, one, self.requests)
         self.loader = FakeLoader()
         self.parts = EngineParts(
             scheduler=self.scheduler,
@@ -314,6 +322,9 @@ class Machine:
             if event.prompt_logprobs is not None:
                 assert outcome.prompt_logprobs is None, "reported once"
                 outcome.prompt_logprobs = event.prompt_logprobs
+            if event.num_cached_tokens is not None:
+                assert outcome.num_cached is None, "reported once"
+                outcome.num_cached = event.num_cached_tokens
             outcome.finish_reason, outcome.error = event.finish_reason, event.error
 
     def check(self) -> None:
@@ -339,6 +350,8 @@ class Machine:
                 continue
             request = outcome.request
             assert outcome.token_ids == expected_tokens(request, request.params.max_tokens)
+            assert outcome.num_cached is not None
+            assert 0 <= outcome.num_cached < len(request.prompt_ids)
             if request.params.prompt_logprobs is not None:
                 assert outcome.prompt_logprobs == expected_scores(request)
 
@@ -349,9 +362,25 @@ class Machine:
         assert set(self.engine._sequences) == set(self.open_ids)
 
     def _check_blocks(self) -> None:
-        held = [block for one in self.scheduler.running for block in one.block_table]
-        assert sorted([*held, *self.blocks._free]) == list(range(self.blocks.num_blocks))
+        blocks, running = self.blocks, self.scheduler.running
+        held = Counter(block for one in running for block in one.block_table)
+        places = sorted([*held, *blocks._free, *blocks._idle])
+        assert places == list(range(blocks.num_blocks)), "no block is lost or in two places"
+        assert blocks._num_holders == [held[block] for block in range(blocks.num_blocks)]
+        assert blocks.num_used == len(held)
+        assert all(len(set(one.block_table)) == len(one.block_table) for one in running)
         assert not any(one.block_table for one in self.scheduler.waiting)
+        self._check_cache()
+
+    def _check_cache(self) -> None:
+        cache = self.blocks._cache
+        if cache is None:
+            assert not self.blocks._idle
+            assert not any(holders > 1 for holders in self.blocks._num_holders)
+            return
+        assert set(self.blocks._idle) <= set(cache._keys)
+        assert not set(self.blocks._free) & set(cache._keys)
+        assert {block: key for key, block in cache._blocks.items()} == cache._keys
 
     def _check_pins(self) -> None:
         running = Counter(one.adapter.digest for one in self.scheduler.running if one.adapter)
