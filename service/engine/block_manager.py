@@ -39,19 +39,22 @@ class BlockManager:
     def is_writable(self, block: int) -> bool:
         return self._num_holders[block] == 1 and (self._cache is None or block not in self._cache)
 
-    def find_shared(self, sequence: Sequence) -> list[int]:
-        """Full blocks of others, or of its own past, that `sequence` may begin with."""
-        if self._cache is None or not self._uses_cache(sequence):
-            return []
-        return self._cache.find(sequence)
+    def find_start(self, sequence: Sequence) -> list[int] | None:
+        """Full blocks of others, or of its own past, that `sequence` may begin with now.
 
-    def can_start(self, num_tokens: int, shared: Many[int]) -> bool:
-        """Whether there is room for `num_tokens` positions of which `shared` holds the first."""
+        None when there is no room for the rest of it and one more token.
+        """
+        num_needed = self.blocks_for(sequence.num_tokens + 1)
+        shared: list[int] = []
+        if self._cache is not None and self._uses_cache(sequence):
+            if not self._cache.may_have(sequence, num_needed - self.num_free):
+                return None
+            shared = self._cache.find(sequence)
         num_available = self.num_free - sum(block in self._idle for block in shared)
-        return self.blocks_for(num_tokens) - len(shared) <= num_available
+        return shared if num_needed - len(shared) <= num_available else None
 
     def start(self, sequence: Sequence, shared: Many[int]) -> None:
-        """Give `sequence` its known positions, the first of them in `shared`; `can_start` first."""
+        """Give `sequence` its known positions, the first of them in what `find_start` found."""
         for block in shared:
             self._idle.pop(block, None)
             self._num_holders[block] += 1

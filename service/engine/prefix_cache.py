@@ -27,6 +27,14 @@ class PrefixCache:
     def __contains__(self, block: int) -> bool:
         return block in self._keys
 
+    def may_have(self, sequence: Sequence, num_blocks: int) -> bool:
+        """False when it surely has fewer of the sequence's first blocks; one look.
+
+        Of all who wait, in every step, most have failed before at the last key they know.
+        """
+        keys = sequence.block_keys
+        return num_blocks <= 0 or not keys or keys[min(num_blocks, len(keys)) - 1] in self._blocks
+
     def find(self, sequence: Sequence) -> list[int]:
         """Blocks that `sequence` may begin with; at least its last token is left to compute.
 
@@ -74,7 +82,7 @@ def _block_key(sequence: Sequence, parent: bytes, start: int, size: int) -> byte
 
     sha256, not `hash`: a client who could make two chains collide would read another's.
     """
-    token_ids = array("q", map(sequence.token_at, range(start, start + size)))
+    token_ids = array("q", sequence.token_ids(start, start + size))
     first = sequence.first_adapted
     num_base = size if first is None else min(max(0, first - start), size)
     digest = sequence.adapter.digest if sequence.adapter and num_base < size else ""

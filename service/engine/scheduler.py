@@ -161,8 +161,8 @@ class Scheduler:
         return bool(passed)
 
     def _try_start(self, sequence: Sequence) -> bool:
-        shared = self.blocks.find_shared(sequence)
-        if not self.blocks.can_start(sequence.num_tokens + 1, shared):
+        shared = self.blocks.find_start(sequence)
+        if shared is None:
             return False
         if sequence.adapter is not None:
             slot = self._try_activate(sequence)

@@ -89,13 +89,14 @@ class Sequence:
         if self.num_cached is None:
             self.num_cached = max(0, num_shared - self.num_front)
 
-    def token_at(self, position: int) -> int:
-        if position < self.num_front:
-            return FRONT_TOKEN_ID
-        index, num_prompt = position - self.num_front, len(self.request.prompt_ids)
-        if index < num_prompt:
-            return self.request.prompt_ids[index]
-        return self.output_ids[index - num_prompt]
+    def token_ids(self, start: int, stop: int) -> list[int]:
+        """Of the positions `start .. stop - 1`."""
+        front = [FRONT_TOKEN_ID] * (min(stop, self.num_front) - start)
+        start, stop = max(0, start - self.num_front), max(0, stop - self.num_front)
+        num_prompt = len(self.request.prompt_ids)
+        prompt = self.request.prompt_ids[start:stop]
+        output = self.output_ids[max(0, start - num_prompt) : max(0, stop - num_prompt)]
+        return [*front, *prompt, *output]
 
     def slot_at(self, position: int) -> int:
         is_adapted = self.first_adapted is not None and position >= self.first_adapted

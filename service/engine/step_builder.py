@@ -47,7 +47,7 @@ class StepBuilder:
     def _add_rows(self, sequence: Sequence, num_rows: int) -> None:
         first_row, context_len = self.num_rows, sequence.num_computed
         positions = range(context_len, context_len + num_rows)
-        self._token_ids.extend(map(sequence.token_at, positions))
+        self._token_ids.extend(sequence.token_ids(positions.start, positions.stop))
         self._positions.extend(positions)
         self._row_slot.extend(map(sequence.slot_at, positions))
         self._segments.append(

@@ -82,6 +82,21 @@ def test_blocks_are_offered_only_after_the_step_that_computes_them() -> None:
     machine.check_outputs()
 
 
+def test_who_has_room_only_by_sharing_starts_as_soon_as_there_is_something_to_share() -> None:
+    machine = machine_of(num_blocks=5)
+    running, other, alike = (
+        machine.add(prompt=prompt, max_tokens=6)
+        for prompt in (PROMPT, tuple(range(50, 61)), PROMPT)
+    )
+    machine.step()
+    assert [one.request_id for one in machine.scheduler.running] == [running]
+    machine.step()
+    assert [one.request_id for one in machine.scheduler.running] == [running, alike]
+    machine.run()
+    assert machine.outcomes[other].num_cached == 0
+    machine.check_outputs()
+
+
 def test_a_chunk_of_a_long_prompt_serves_others_before_its_end() -> None:
     machine = machine_of(max_num_batched_tokens=9)
     long = machine.add(prompt=tuple(range(3, 33)))
