@@ -34,6 +34,7 @@ from service.handlers.adapters import AdapterService
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
+from service.handlers.verification import Verifier
 from service.model.kv_store import KVStore
 from service.model.lanes.ragged import RaggedLane
 from service.model.loader import (
@@ -80,11 +81,13 @@ def build_services(settings: Settings) -> Services:
         compiler,
         cache,
         registry,
+        Verifier(base.description, engine, recompiler),
         base.description,
         limits,
         unload=engine.unload,
         resident_tier=lambda digest: cast("Tier | None", engine.stats().resident.get(digest)),
         is_base_strict=settings.strict_base,
+        is_checking_uploads=settings.verify_uploads,
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
     )
     telemetry = Telemetry(Metrics(engine.stats), structlog.get_logger("service.access"))

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+
 NO_SLOT = -1
 """`row_slot` of a row that no adapter touches."""
 
@@ -99,6 +104,8 @@ class GenerationRequest:
     choice: int = 0
     task_id: int = 0
     """Of a multitask adapter; 0 elsewhere."""
+    keep_logits: bool = False
+    """Report the logits of every prompt token; for self-tests, with `max_tokens` 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,8 @@ class TokenEvent:
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     """Set once, with the first token, when asked for; the first prompt token has None."""
+    logits: Logits | None = None
+    """`[prompt tokens, vocab]` float32, when asked for."""
     finish_reason: FinishReason | None = None
     error: Exception | None = None
     """Set exactly when `finish_reason` is ERROR."""
@@ -290,6 +299,15 @@ class PrefixWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptRow:
+    """A row whose logits are reported as they are."""
+
+    request_id: str
+    row: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class SlotLoad:
     """A copy from host memory into a slot that has to happen before the step runs."""
 
@@ -327,6 +345,7 @@ class Step:
     virtual_rows: list[VirtualRow] = field(default_factory=list)
     """Their `token_ids` are placeholders."""
     prefix_writes: list[PrefixWrite] = field(default_factory=list)
+    kept_rows: list[KeptRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +356,9 @@ class SampledToken:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """In the order of `Step.samples` and `Step.prompt_scores`."""
+    """In the order of `Step.samples`, `Step.prompt_scores` and `Step.kept_rows`."""
 
     tokens: list[SampledToken]
     prompt_logprobs: list[TokenLogprob]
+    kept: list[Logits] = field(default_factory=list)
+    """`[vocab]` float32 each"""

@@ -139,6 +139,11 @@ class Settings(BaseSettings):
     strict_base: bool = Field(
         False, description="Refuse adapters that name another base or revision (switch)."
     )
+    verify_uploads: bool = Field(
+        True,
+        description="Run every upload on the live engine and compare it with peft before it is"
+        " published (switch).",
+    )
     warm_compiler: bool = Field(
         True,
         description="Start the process that reads adapters other than plain LoRA with the server,"

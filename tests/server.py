@@ -39,6 +39,7 @@ class Server:
             "dtype": "float32",
             "kv_bytes": 64 << 20,
             "warm_compiler": False,
+            "verify_uploads": False,
             **settings,
         }
         self.store.mkdir(parents=True, exist_ok=True)

@@ -25,3 +25,13 @@ class Compiler(Protocol):
 
         Writes only under the existing folder `work`. Raises `AdapterRefused` or `UploadTooLarge`.
         """
+
+
+class Reference(Protocol):
+    def reference(self, source: Path, work: Path) -> Path:
+        """What peft computes for a PEFT folder on prompts of its choice; blocking, thread-safe.
+
+        The `.npz` under `work` holds for each prompt number i `prompt_i` (int64 ids), `task_i`,
+        and float32 logits `[len(prompt), vocab]`: `base_i` without and `adapter_i` with the
+        adapter. Raises `AdapterRefused` when peft cannot run it.
+        """

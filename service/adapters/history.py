@@ -7,6 +7,8 @@ that a folder shipped with the store does not come back after somebody deleted i
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from service.adapters.verdict import Verdict
+
 
 @dataclass(frozen=True, slots=True)
 class Publish:
@@ -16,6 +18,8 @@ class Publish:
     """Unix seconds."""
     warnings: tuple[str, ...] = ()
     unused_files: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    """Of the check at upload; None when it was turned off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,11 @@ def operation_to_json(operation: Operation) -> dict[str, Any]:
 
 def operation_from_json(raw: dict[str, Any]) -> Operation:
     """Raises KeyError or TypeError on anything else."""
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+    }
+    if fields.get("verdict") is not None:
+        fields["verdict"] = Verdict(**fields["verdict"])
     build: Any = _OPERATIONS[str(fields.pop("op"))]
     operation: Operation = build(**fields)
     return operation
@@ -84,10 +92,11 @@ class NameHistory:
         created_at: int,
         warnings: tuple[str, ...] = (),
         unused_files: tuple[str, ...] = (),
+        verdict: Verdict | None = None,
     ) -> Publish | Point | None:
         """What publishing this content means now; None when it is already the current version."""
         same = [number for number, version in self.versions.items() if version.digest == digest]
         if not same:
             number = self.highest_number + 1
-            return Publish(number, digest, created_at, warnings, unused_files)
+            return Publish(number, digest, created_at, warnings, unused_files, verdict)
         return None if same[0] == self.current else Point(same[0], created_at)

@@ -21,6 +21,7 @@ from service.adapters.journal import Journal
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
 from service.adapters.objects import ObjectFolder
+from service.adapters.verdict import Verdict
 from service.errors import ConfigurationError, StoreFull
 
 PRIVATE_FOLDER = ".repertoire"
@@ -95,13 +96,19 @@ class AdapterStore:
         if budget is not None and self.num_bytes() + num_bytes > budget:
             raise StoreFull(f"The adapter store is full: its budget is {budget} bytes.")
 
-    def publish(self, name: str, outcome: CompileOutcome, created_at: int) -> Published:
+    def publish(
+        self, name: str, outcome: CompileOutcome, created_at: int, verdict: Verdict | None = None
+    ) -> Published:
         manifest = outcome.manifest
         with _disk_full_is_store_full():
             while True:
                 history = self.history(name)
                 operation = history.operation_for(
-                    manifest.digest, created_at, outcome.warnings, outcome.unused_files
+                    manifest.digest,
+                    created_at,
+                    outcome.warnings,
+                    outcome.unused_files,
+                    verdict,
                 )
                 if operation is None:
                     current = history.current_version()

@@ -10,6 +10,7 @@ from service.api.schemas.adapters import (
     AdapterPage,
     DeletedAdapter,
     PublishedAdapter,
+    VerifiedAdapter,
 )
 from service.api.uploads import receive_upload
 from service.handlers.adapters import AdapterService
@@ -86,3 +87,11 @@ async def delete_adapter(name: str, services: ServicesDep) -> DeletedAdapter:
     adapters: AdapterService = services.adapters
     await adapters.delete(name)
     return DeletedAdapter(name=name)
+
+
+@router.post("/{name}/verify", summary="Compare an adapter, as it is served now, with peft")
+async def verify_adapter(name: str, services: ServicesDep) -> VerifiedAdapter:
+    """Probe prompts run through the live engine and through peft. `name` may say a version."""
+    adapters: AdapterService = services.adapters
+    ref, verdict = await adapters.verify(name)
+    return VerifiedAdapter.of_version(ref, verdict)

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
 from service.core import BaseDescription, SiteDescription, TensorLocation
 from service.errors import Refusal
+
+Task = Literal["compile", "reference"]
+"""Compile an upload, or compute what peft makes of it on probe prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Job:
     limits: AdapterLimits
     is_base_strict: bool
     """A base or revision that disagrees is a refusal instead of a warning."""
+    task: Task = "compile"
 
     def encode(self, encoded_base: str) -> bytes:
         """`encoded_base` is `encode_base(self.base)`, made once because it can be megabytes."""
@@ -29,6 +33,7 @@ class Job:
             "work": self.work,
             "limits": asdict(self.limits),
             "is_base_strict": self.is_base_strict,
+            "task": self.task,
         }
         return f'{{"base":{encoded_base},"rest":{json.dumps(rest)}}}'.encode()
 
@@ -42,7 +47,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Exactly one of `manifest`, `refusals`, `too_large`, `needs_peft` and `crash` is set."""
+    """Exactly one of `manifest`, `refusals`, `too_large`, `needs_peft`, `reference` and `crash`
+    is set."""
 
     manifest: Manifest | None = None
     folder: str = ""
@@ -54,6 +60,8 @@ class Result:
     too_large: str = ""
     needs_peft: bool = False
     """A kind that peft has to read: the compile server's work."""
+    reference: str = ""
+    """Path of the logits that a reference job has written."""
     crash: str = ""
     """For the log only: may name paths."""
 
@@ -74,6 +82,7 @@ class Result:
             refusals=tuple(Refusal(**reason) for reason in raw["refusals"]),
             too_large=str(raw["too_large"]),
             needs_peft=bool(raw["needs_peft"]),
+            reference=str(raw["reference"]),
             crash=str(raw["crash"]),
         )
 

@@ -15,7 +15,7 @@ from service.adapters.files import VERSION_FILES
 from service.adapters.limits import AdapterLimits
 from service.compiler.child_environment import child_environment
 from service.compiler.compile_server import CompileServer
-from service.compiler.job import Job, Result, encode_base
+from service.compiler.job import Job, Result, Task, encode_base
 from service.core import BaseDescription
 from service.errors import AdapterRefused, Refusal, UploadTooLarge
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class ChildCompiler:
-    """Implements `service.adapters.compiling.Compiler`."""
+    """Implements `Compiler` and `Reference` of `service.adapters.compiling`."""
 
     def __init__(
         self,
@@ -46,19 +46,9 @@ class ChildCompiler:
         self._server = server or CompileServer(Path(base.folder))
 
     def compile(self, source: Path, work: Path) -> CompileOutcome:
-        job = Job(
-            str(source.absolute()),
-            str(work.absolute()),
-            self._base,
-            self._limits,
-            self._is_base_strict,
-        )
         with self._free:
-            result = self._run(job, work)
-        if result.refusals:
-            raise AdapterRefused(result.refusals)
-        if result.too_large:
-            raise UploadTooLarge(result.too_large)
+            result = self._run(self._job(source, work, "compile"), work)
+        _raise_if_refused(result)
         if result.manifest is None or not _is_plausible(result, source, work):
             _log.warning("compile failed: %s", result.crash)
             raise _failed(result.crash == "out of memory")
@@ -71,6 +61,28 @@ class ChildCompiler:
             unused_files=result.unused_files,
         )
 
+    def reference(self, source: Path, work: Path) -> Path:
+        question, reply = work / "question.json", work / "reference.json"
+        job = self._job(source, work, "reference")
+        question.write_bytes(job.encode(self._encoded_base))
+        result = self._ask_server(question, reply)
+        _raise_if_refused(result)
+        path = work / "reference.npz"
+        if result.reference != str(path.absolute()) or path.is_symlink():
+            _log.warning("reference failed: %s", result.crash)
+            raise _failed(result.crash == "out of memory")
+        return path
+
+    def _job(self, source: Path, work: Path, task: Task) -> Job:
+        source, work = source.absolute(), work.absolute()
+        return Job(
+            str(source), str(work), self._base, self._limits, self._is_base_strict, task=task
+        )
+
+    def _ask_server(self, question: Path, reply: Path) -> Result:
+        seconds = self._limits.compile_timeout_s + _GRACE_SECONDS
+        return self._result(self._server.run(question, reply, seconds), reply)
+
     def _run(self, job: Job, work: Path) -> Result:
         """Files instead of pipes: no deadlock, no thread, and RLIMIT_FSIZE bounds the answer."""
         question, reply = work / "job.json", work / "result.json"
@@ -82,8 +94,7 @@ class ChildCompiler:
             job = replace(job, source=result.folder)
             question.write_bytes(job.encode(self._encoded_base))
         reply.unlink()
-        seconds = self._limits.compile_timeout_s + _GRACE_SECONDS
-        return self._result(self._server.run(question, reply, seconds), reply)
+        return self._ask_server(question, reply)
 
     def _run_child(self, question: Path, reply: Path, work: Path) -> int:
         with question.open("rb") as stdin, reply.open("wb") as stdout:
@@ -119,6 +130,13 @@ class ChildCompiler:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+
+
+def _raise_if_refused(result: Result) -> None:
+    if result.refusals:
+        raise AdapterRefused(result.refusals)
+    if result.too_large:
+        raise UploadTooLarge(result.too_large)
 
 
 def _is_plausible(result: Result, source: Path, work: Path) -> bool:

@@ -12,7 +12,11 @@ class ModelRunner:
         self._lane = lane
 
     def run(self, step: Step) -> StepResult:
-        wanted = sorted({one.row for one in step.samples} | {one.row for one in step.prompt_scores})
+        wanted = sorted(
+            {one.row for one in step.samples}
+            | {one.row for one in step.prompt_scores}
+            | {one.row for one in step.kept_rows}
+        )
         logits = self._lane.run(step, wanted)
         place = {row: index for index, row in enumerate(wanted)}
         return StepResult(
@@ -22,6 +26,7 @@ class ModelRunner:
             prompt_logprobs=sampler.score(
                 _rows(logits, [place[one.row] for one in step.prompt_scores]), step.prompt_scores
             ),
+            kept=[logits[place[one.row]].float().cpu().numpy() for one in step.kept_rows],
         )
 
 

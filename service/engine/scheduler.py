@@ -82,6 +82,8 @@ class Scheduler:
             self._advance(running[segment.request_id], segment.num_rows)
         for score, scored in zip(step.prompt_scores, result.prompt_logprobs, strict=True):
             running[score.request_id].prompt_logprobs.append(scored)
+        for kept, logits in zip(step.kept_rows, result.kept, strict=True):
+            running[kept.request_id].kept_logits[kept.position] = logits
         events = []
         for sample, token in zip(step.samples, result.tokens, strict=True):
             sequence = running[sample.request_id]
@@ -111,6 +113,7 @@ class Scheduler:
                         sequence.request_id,
                         prompt_logprobs=scores,
                         num_cached_tokens=sequence.num_cached,
+                        logits=sequence.all_kept_logits(),
                         finish_reason=FinishReason.LENGTH,
                     )
                 )

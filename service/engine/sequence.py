@@ -6,7 +6,16 @@ Positions count from the adapter's front tokens: the prompt begins at `num_front
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.core import NO_SLOT, AdapterRef, FinishReason, GenerationRequest, TokenLogprob
+import numpy as np
+
+from service.core import (
+    NO_SLOT,
+    AdapterRef,
+    FinishReason,
+    GenerationRequest,
+    Logits,
+    TokenLogprob,
+)
 from service.engine.invocation import first_adapted_position
 
 FRONT_TOKEN_ID = 0
@@ -45,6 +54,8 @@ class Sequence:
     num_overtaken: int = 0
     """How many later sequences were admitted while this one could not be."""
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
+    kept_logits: dict[int, Logits] = field(default_factory=dict)
+    """By position; a recomputed sequence writes them again."""
     deadline: float = 0.0
     """Monotonic seconds after which a cold sequence gives up."""
     num_front: int = field(init=False)
@@ -97,6 +108,12 @@ class Sequence:
         prompt = self.request.prompt_ids[start:stop]
         output = self.output_ids[max(0, start - num_prompt) : max(0, stop - num_prompt)]
         return [*front, *prompt, *output]
+
+    def all_kept_logits(self) -> Logits | None:
+        """`[prompt tokens, vocab]`; None when the request wants none."""
+        if not self.kept_logits:
+            return None
+        return np.stack([self.kept_logits[position] for position in sorted(self.kept_logits)])
 
     def slot_at(self, position: int) -> int:
         is_adapted = self.first_adapted is not None and position >= self.first_adapted

@@ -1,6 +1,6 @@
 """Collects the rows of a step; the one place that knows how a sequence becomes rows."""
 
-from service.core import PrefixWrite, PromptScore, Sample, Segment, Step, VirtualRow
+from service.core import KeptRow, PrefixWrite, PromptScore, Sample, Segment, Step, VirtualRow
 from service.engine.sequence import Sequence
 
 
@@ -17,6 +17,7 @@ class StepBuilder:
         self._prompt_scores: list[PromptScore] = []
         self._virtual_rows: list[VirtualRow] = []
         self._prefix_writes: list[PrefixWrite] = []
+        self._kept_rows: list[KeptRow] = []
 
     @property
     def num_rows(self) -> int:
@@ -42,6 +43,7 @@ class StepBuilder:
             prompt_scores=self._prompt_scores,
             virtual_rows=self._virtual_rows,
             prefix_writes=self._prefix_writes,
+            kept_rows=self._kept_rows,
         )
 
     def _add_rows(self, sequence: Sequence, num_rows: int) -> None:
@@ -55,6 +57,8 @@ class StepBuilder:
         )
         self._replace_embeddings(sequence, first_row, positions)
         self._score_prompt(sequence, first_row, positions)
+        if sequence.request.keep_logits:
+            self._keep_logits(sequence, first_row, positions)
         is_complete = positions.stop == sequence.num_tokens
         if is_complete and sequence.request.params.max_tokens > 0:
             self._samples.append(_sample(sequence, first_row + num_rows - 1))
@@ -65,6 +69,11 @@ class StepBuilder:
             row = first_row + position - positions.start
             index = sequence.request.task_id * num_virtual + position
             self._virtual_rows.append(VirtualRow(row, sequence.slot, index))
+
+    def _keep_logits(self, sequence: Sequence, first_row: int, positions: range) -> None:
+        for row, position in enumerate(positions, start=first_row):
+            if position >= sequence.num_front:
+                self._kept_rows.append(KeptRow(sequence.request_id, row, position))
 
     def _score_prompt(self, sequence: Sequence, first_row: int, positions: range) -> None:
         num_top = sequence.request.params.prompt_logprobs

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.adapters.history import NameHistory, Publish
-from service.adapters.manifest import Manifest
+from service.adapters.manifest import Form, Manifest
+from service.adapters.verdict import Verdict
 from service.errors import Refusal
 
 State = Literal["ready", "errored"]
@@ -25,6 +26,9 @@ class VersionView:
     """The fastest place that holds it now."""
     warnings: tuple[str, ...]
     unused_files: tuple[str, ...]
+    form: Form = "terms"
+    verdict: Verdict | None = None
+    """Of the check at upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +72,6 @@ def view_version(
         tier=tier,
         warnings=version.warnings,
         unused_files=version.unused_files,
+        form=manifest.form,
+        verdict=version.verdict,
     )

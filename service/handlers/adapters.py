@@ -5,21 +5,26 @@ after the store has acknowledged. A change that has begun is finished even when 
 """
 
 import asyncio
+import shutil
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from service.adapters.compiling import CompileOutcome, Compiler
 from service.adapters.disk_cache import DiskCache
 from service.adapters.history import Publish
 from service.adapters.limits import AdapterLimits
+from service.adapters.manifest import Manifest
 from service.adapters.naming import NAME_RULE, is_valid_name
 from service.adapters.registry import AdapterRegistry
 from service.adapters.staging import Staging
 from service.adapters.store import AdapterStore, Published
+from service.adapters.verdict import Verdict
 from service.core import AdapterRef, BaseDescription
 from service.errors import (
     AdapterLoadFailed,
@@ -38,6 +43,7 @@ from service.handlers.adapter_views import (
 )
 from service.handlers.folder_import import FolderImporter
 from service.handlers.models import ModelEntry
+from service.handlers.verification import Verifier
 
 _T = TypeVar("_T")
 _NUM_SPARE_THREADS = 2
@@ -51,12 +57,14 @@ class AdapterService:
         compiler: Compiler,
         cache: DiskCache,
         registry: AdapterRegistry,
+        verifier: Verifier,
         base: BaseDescription,
         limits: AdapterLimits,
         *,
         unload: Callable[[str], object],
         resident_tier: Callable[[str], Tier | None],
         is_base_strict: bool = False,
+        is_checking_uploads: bool = False,
         max_compiled_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -67,6 +75,8 @@ class AdapterService:
         self._store = store
         self._compiler = compiler
         self._cache = cache
+        self._verifier = verifier
+        self._is_checking_uploads = is_checking_uploads
         self._base = base
         self._unload = unload
         self._resident_tier = resident_tier
@@ -123,6 +133,19 @@ class AdapterService:
         """Check, compile and store an upload, then let the name lead to it."""
         return await self._finish(self._publish(name, staging))
 
+    async def verify(self, model: str) -> tuple[AdapterRef, Verdict]:
+        """Compare a version on the live engine with peft. Raises `ModelNotFound`."""
+        ref = self.registry.acquire(model)
+        work = self._store.temporary / f"verify-{uuid.uuid4().hex}"
+        try:
+            await self._in_thread(work.mkdir)
+            folder = self._store.object_folder(ref.digest)
+            async with self._compiling:
+                return ref, await self._verifier.verify(ref, folder, work)
+        finally:
+            self.registry.release(ref)
+            await self._in_thread(shutil.rmtree, work, True)
+
     async def delete(self, name: str) -> None:
         """Requests in flight finish; the content goes when the last of them has."""
         await self._finish(self._delete(name))
@@ -161,9 +184,10 @@ class AdapterService:
                 outcome = await self._in_thread(
                     self._compiler.compile, staging.source, staging.work
                 )
-            check_size(outcome.manifest, self._base.dtype, self._max_compiled_bytes)
+                check_size(outcome.manifest, self._base.dtype, self._max_compiled_bytes)
+                verdict = await self._check_exact(name, outcome, staging.work)
             async with self._changing:
-                published = await self._in_thread(self._commit, name, outcome)
+                published = await self._in_thread(self._commit, name, outcome, verdict)
                 self._register(name)
         finally:
             await self._in_thread(staging.discard)
@@ -173,8 +197,30 @@ class AdapterService:
             name, version, published.is_created, outcome.warnings, outcome.unused_files
         )
 
-    def _commit(self, name: str, outcome: CompileOutcome) -> Published:
-        published = self._store.publish(name, outcome, int(self._clock()))
+    async def _check_exact(self, name: str, outcome: CompileOutcome, work: Path) -> Verdict | None:
+        """Run the adapter on the live engine before anybody else can, and compare."""
+        digest = outcome.manifest.digest
+        if not self._is_checking_uploads or self._store.is_referenced(digest):
+            return None
+        await self._in_thread(self._cache.put, digest, outcome.compiled)
+        ref = self._ref_of(name, 0, outcome.manifest)
+        verdict = await self._verifier.verify(ref, outcome.folder, work)
+        # In a narrower dtype the measure is a bound on noise, which is no reason to refuse.
+        if not verdict.is_exact and verdict.dtype == "float32":
+            self._unload(digest)
+            await self._in_thread(self._cache.drop, digest)
+            message = (
+                "Served here, the adapter's logits differ from peft's by"
+                f" {verdict.max_logit_difference:.2g}, where {verdict.tolerance:.2g} is allowed."
+                " Please report it with the adapter's config."
+            )
+            raise AdapterRefused((Refusal("not_exact", "adapter_model.safetensors", message),))
+        return verdict
+
+    def _commit(
+        self, name: str, outcome: CompileOutcome, verdict: Verdict | None = None
+    ) -> Published:
+        published = self._store.publish(name, outcome, int(self._clock()), verdict)
         # The compiled form can be made again, so no failure here takes the version back.
         with suppress(OSError, AdapterLoadFailed):
             self._cache.put(outcome.manifest.digest, outcome.compiled)
@@ -212,12 +258,13 @@ class AdapterService:
 
     def _ref(self, name: str, version: Publish) -> AdapterRef | None:
         manifest = self._store.manifest(version.digest)
-        if manifest is None:
-            return None
+        return None if manifest is None else self._ref_of(name, version.number, manifest)
+
+    def _ref_of(self, name: str, number: int, manifest: Manifest) -> AdapterRef:
         return AdapterRef(
             name,
-            version.number,
-            version.digest,
+            number,
+            manifest.digest,
             compiled_bytes=manifest.payload_bytes(self._base.dtype),
             is_summable=manifest.is_summable,
             num_virtual_tokens=manifest.num_virtual_tokens,

@@ -13,6 +13,7 @@ from service.compiler.launcher import ChildCompiler
 from service.core import BaseDescription
 from service.handlers.adapter_views import PublishResult
 from service.handlers.adapters import AdapterService
+from service.handlers.verification import Verifier
 
 
 @dataclass
@@ -22,6 +23,8 @@ class House:
     limits: AdapterLimits = field(default_factory=AdapterLimits)
     is_base_strict: bool = False
     cache_bytes: int = 1 << 30
+    verifier: Verifier | None = None
+    """By default uploads are not checked."""
     compiler: Compiler | None = None
     """By default the real child."""
 
@@ -44,11 +47,13 @@ class House:
             self.compiler,
             self.cache,
             self.registry,
+            self.verifier,
             self.base,
             self.limits,
             unload=self.unloaded.append,
             resident_tier=lambda digest: None,
             is_base_strict=self.is_base_strict,
+            is_checking_uploads=self.verifier is not None,
         )
 
     def _rebuild(self, digest: str, work: Path) -> Path:

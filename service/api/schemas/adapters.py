@@ -1,9 +1,12 @@
 """Response bodies of `/v1/adapters`."""
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from service.adapters.verdict import Verdict
+from service.core import AdapterRef
 from service.errors import Refusal
 from service.handlers.adapter_views import AdapterView, PublishResult, VersionView
 
@@ -18,6 +21,44 @@ class Reason(BaseModel):
         return cls(code=refusal.code, subject=refusal.subject, message=refusal.message)
 
 
+class Check(BaseModel):
+    """How far the served logits are from what peft computes."""
+
+    verdict: Literal["exact", "differs"]
+    max_logit_difference: float | None = Field(description="null when it is not a number.")
+    base_difference: float = Field(description="The same for the base without an adapter.")
+    tolerance: float
+    dtype: str
+    positions: int = Field(description="Positions compared, each over the whole vocabulary.")
+    checked_at: int = Field(description="Unix seconds.")
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> "Check":
+        difference = verdict.max_logit_difference
+        return cls(
+            verdict="exact" if verdict.is_exact else "differs",
+            max_logit_difference=difference if math.isfinite(difference) else None,
+            base_difference=verdict.base_difference,
+            tolerance=verdict.tolerance,
+            dtype=verdict.dtype,
+            positions=verdict.num_positions,
+            checked_at=verdict.checked_at,
+        )
+
+
+class VerifiedAdapter(Check):
+    object: Literal["adapter.check"] = "adapter.check"
+    name: str
+    version: int
+    digest: str
+
+    @classmethod
+    def of_version(cls, ref: AdapterRef, verdict: Verdict) -> "VerifiedAdapter":
+        digest = f"sha256:{ref.digest}"
+        check = Check.of(verdict).model_dump()
+        return cls(name=ref.name, version=ref.version, digest=digest, **check)
+
+
 class AdapterVersion(BaseModel):
     version: int
     digest: str = Field(description="`sha256:` and the digest of the content.")
@@ -28,6 +69,10 @@ class AdapterVersion(BaseModel):
     bytes: int = Field(description="Of the original files.")
     current: bool = Field(description="Whether the bare name leads here.")
     tier: Literal["device", "host", "disk", "store"]
+    form: Literal["terms", "module"] = Field(
+        description="As terms of the operator, or at some module through peft's own layer."
+    )
+    check: Check | None = Field(description="Of the upload against peft; null = not checked.")
     warnings: list[str]
     unused_files: list[str] = Field(description="Files of the upload that were not read.")
 
@@ -43,6 +88,8 @@ class AdapterVersion(BaseModel):
             bytes=view.num_bytes,
             current=view.is_current,
             tier=view.tier,
+            form=view.form,
+            check=Check.of(view.verdict) if view.verdict else None,
             warnings=list(view.warnings),
             unused_files=list(view.unused_files),
         )
@@ -59,6 +106,8 @@ class PublishedAdapter(BaseModel):
     bytes: int
     created: bool = Field(description="False when this content already was the current version.")
     created_at: int
+    form: Literal["terms", "module"]
+    check: Check | None
     warnings: list[str]
     unused_files: list[str]
 
@@ -75,6 +124,8 @@ class PublishedAdapter(BaseModel):
             bytes=version.bytes,
             created=result.is_created,
             created_at=version.created_at,
+            form=version.form,
+            check=version.check,
             warnings=list(result.warnings),
             unused_files=list(result.unused_files),
         )

@@ -56,7 +56,7 @@ def _run_forked(question: Path, reply: Path, work: "Work") -> int:
         status = 1
         try:
             job = Job.decode(question.read_bytes())
-            confine(job.limits, parent, data_bytes=_data_bytes())
+            confine(job.limits, parent, data_bytes=_data_bytes() + work.widened_bytes(job))
             reply.write_bytes(answer(job, work.run).encode())
             status = 0
         finally:

@@ -9,6 +9,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+PREFIX = "base_model.model."
+"""Of every tensor name in the files that peft saves."""
+
 _SMALL = 1 << 16
 
 
@@ -22,6 +25,34 @@ class PeftBase:
     def embedding_path(self) -> str:
         embedding = self.model.get_input_embeddings()
         return next(path for path, module in self.modules.items() if module is embedding)
+
+    def widen(self, paths: set[str]) -> None:
+        """Bring the modules at `paths`, and whatever is small, to float32.
+
+        peft derives values from base weights, and keeps copies of modules in their dtype: on a base
+        that is served in float32 that has to happen in float32, whatever the files hold.
+        """
+        for path, module in self.modules.items():
+            for parameter in module._parameters.values():
+                if parameter is None or not parameter.is_floating_point():
+                    continue
+                if path in paths or parameter.numel() <= _SMALL:
+                    parameter.data = parameter.data.float()
+
+    def weight_named(self, tensor_name: str) -> torch.Tensor | None:
+        """The base's own weight that a tensor of an upload is named after."""
+        name = tensor_name.removeprefix(PREFIX).replace(".base_layer.", ".")
+        path, _, parameter = name.rpartition(".")
+        if parameter != "weight" or path not in self.modules:
+            return None
+        return self.modules[path]._parameters.get(parameter)
+
+    def owner_of(self, tensor_name: str) -> str:
+        """Path of the base's module that a tensor of an upload is about."""
+        path = tensor_name.removeprefix(PREFIX)
+        while path and path not in self.modules:
+            path = path.rpartition(".")[0]
+        return path
 
 
 def load_peft_base(folder: Path) -> PeftBase:

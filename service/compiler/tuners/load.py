@@ -24,6 +24,8 @@ _TORCH_DTYPES = {
     "BOOL": torch.bool,
 }  # fmt: skip
 _NUMPY_FLOATS = frozenset({"F32", "F16", "BF16"})
+Tensors = dict[str, torch.Tensor]
+
 _ALIASES = ("lora_magnitude_vector.weight", "lora_magnitude_vector")
 
 
@@ -33,15 +35,23 @@ class LoadedUpload:
     config: PeftConfig
     before: Fingerprints
     """Of the base, from before peft touched it."""
+    used: frozenset[str]
+    """Names of the tensors that have an effect."""
 
 
 def load_upload(
-    upload: Upload, base: PeftBase, limits: AdapterLimits, refusals: Refusals
+    upload: Upload,
+    base: PeftBase,
+    run_dtype: str,
+    limits: AdapterLimits,
+    refusals: Refusals,
 ) -> LoadedUpload:
     """Raises `AdapterRefused`. Changes the base that it is given: run it in a fork."""
     config = peft_config(upload.config, limits, refusals)
     tensors = _read_tensors(upload, refusals)
     refusals.raise_if_any()
+    if run_dtype == "float32":
+        base.widen({*map(base.owner_of, tensors), base.embedding_path})
     before = Fingerprints.take(base)
     torch.manual_seed(0)
     try:
@@ -50,12 +60,12 @@ def load_upload(
         refusals.add("peft_rejects", "adapter_config.json", f"peft cannot build it: {error}")
         refusals.raise_if_any()
         raise
-    _load_tensors(model, tensors, refusals)
+    used = _load_tensors(model, tensors, base, refusals)
     refusals.raise_if_any()
-    return LoadedUpload(model.eval(), config, before)
+    return LoadedUpload(model.eval(), config, before, used)
 
 
-def _read_tensors(upload: Upload, refusals: Refusals) -> dict[str, torch.Tensor]:
+def _read_tensors(upload: Upload, refusals: Refusals) -> Tensors:
     tensors = {}
     for name, info in upload.infos.items():
         if info.dtype not in _TORCH_DTYPES:
@@ -74,9 +84,10 @@ def _read_tensors(upload: Upload, refusals: Refusals) -> dict[str, torch.Tensor]
 
 
 def _load_tensors(
-    model: PeftModelForCausalLM, tensors: dict[str, torch.Tensor], refusals: Refusals
-) -> None:
-    wanted = get_peft_model_state_dict(model)
+    model: PeftModelForCausalLM, tensors: Tensors, base: PeftBase, refusals: Refusals
+) -> frozenset[str]:
+    wanted = _saved(model)
+    tensors = _without_base_copies(tensors, wanted, base, refusals)
     for name in sorted(tensors.keys() - wanted.keys()):
         if not _is_alias(name, wanted):
             message = f"The tensor {name!r} is not one this config asks for on this base."
@@ -95,21 +106,42 @@ def _load_tensors(
     except Exception as error:
         refusals.add("peft_rejects", "adapter_model.safetensors", f"peft cannot load it: {error}")
         refusals.raise_if_any()
-    _check_taken(tensors, get_peft_model_state_dict(model), refusals)
+    _check_taken(tensors, _saved(model), refusals)
+    return frozenset(tensors)
 
 
-def _check_taken(
-    tensors: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], refusals: Refusals
-) -> None:
+def _saved(model: PeftModelForCausalLM) -> Tensors:
+    """What peft would save; not the base's embeddings, of which it sometimes adds a copy."""
+    saved: Tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return saved
+
+
+def _without_base_copies(
+    tensors: Tensors, wanted: Tensors, base: PeftBase, refusals: Refusals
+) -> Tensors:
+    """peft saves the base's own embeddings along when they are targets. A copy may be there, and it
+    has to be one: peft would write it into the base."""
+    kept = {}
+    for name, tensor in tensors.items():
+        own = None if name in wanted else base.weight_named(name)
+        if own is None:
+            kept[name] = tensor
+        elif not torch.equal(own.to(tensor.dtype), tensor):
+            message = f"The tensor {name!r} differs from the base's own weight."
+            refusals.add("base_differs", name, message)
+    return kept
+
+
+def _check_taken(tensors: Tensors, saved: Tensors, refusals: Refusals) -> None:
     """What peft now holds must be what the upload says, up to the dtype peft keeps it in."""
     for name, tensor in tensors.items():
         held = saved.get(name, saved.get(_other_spelling(name)))
         is_held = held is not None and held.shape == tensor.shape
-        if held is None or not is_held or not torch.equal(held.to(tensor.dtype), tensor):
+        if held is None or not is_held or not torch.equal(held, tensor.to(held.dtype)):
             refusals.add("unread_tensor", name, f"peft does not use the tensor {name!r} as it is.")
 
 
-def _is_alias(name: str, names: dict[str, torch.Tensor]) -> bool:
+def _is_alias(name: str, names: Tensors) -> bool:
     return _other_spelling(name) in names
 
 

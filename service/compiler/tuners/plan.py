@@ -41,7 +41,7 @@ def plan_tuner(
         message = f"{kind} cannot be served exactly: {UNSERVABLE[kind]}."
         refusals.add("unsupported_kind", "peft_type", message)
         refusals.raise_if_any()
-    loaded = load_upload(upload, base, limits, refusals)
+    loaded = load_upload(upload, base, description.dtype, limits, refusals)
     planner = _Planner(base, description, loaded, refusals)
     with torch.inference_mode():
         if loaded.config.is_prompt_learning:
@@ -54,7 +54,7 @@ def plan_tuner(
         kind=kind.lower(),
         rank=_rank(loaded.config),
         config=canonical_config(upload.config),
-        tensors=_used_tensors(upload),
+        tensors=_used_tensors(upload, loaded.used),
         sites=tuple(planner.sites[path] for path in sorted(planner.sites)),
         tables=planner.tables,
         front=planner.front,
@@ -228,8 +228,9 @@ def _rank(config: Any) -> int:
     return rank if isinstance(rank, int) else 0
 
 
-def _used_tensors(upload: Upload) -> tuple[UsedTensor, ...]:
+def _used_tensors(upload: Upload, used: frozenset[str]) -> tuple[UsedTensor, ...]:
     return tuple(
         UsedTensor(name, info.dtype, upload.weights.raw(info).reshape(-1))
         for name, info in sorted(upload.infos.items())
+        if name in used
     )
