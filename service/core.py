@@ -127,13 +127,13 @@ class TokenEvent:
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     """Set once, with the first token, when asked for; the first prompt token has None."""
-    logits: Logits | None = None
-    """`[prompt tokens, vocab]` float32, when asked for."""
     finish_reason: FinishReason | None = None
     error: Exception | None = None
     """Set exactly when `finish_reason` is ERROR."""
     num_cached_tokens: int | None = None
     """Prompt tokens that the KV store held already; set once, with the first token."""
+    logits: Logits | None = None
+    """`[prompt tokens, vocab]` float32, when asked for."""
 
     @property
     def is_terminal(self) -> bool:

@@ -87,7 +87,7 @@ class BlockManager:
 
     def _uses_cache(self, sequence: Sequence) -> bool:
         """A prompt that is scored needs the logits of all its rows."""
-        return self._cache is not None and sequence.request.params.prompt_logprobs is None
+        return self._cache is not None and not sequence.needs_every_row
 
     def _take(self) -> int:
         if self._free:

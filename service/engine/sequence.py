@@ -109,6 +109,11 @@ class Sequence:
         output = self.output_ids[max(0, start - num_prompt) : max(0, stop - num_prompt)]
         return [*front, *prompt, *output]
 
+    @property
+    def needs_every_row(self) -> bool:
+        """The request asks for something of every prompt token, so none may be taken as computed."""
+        return self.request.keep_logits or self.request.params.prompt_logprobs is not None
+
     def all_kept_logits(self) -> Logits | None:
         """`[prompt tokens, vocab]`; None when the request wants none."""
         if not self.kept_logits:

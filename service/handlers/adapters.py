@@ -29,6 +29,7 @@ from service.core import AdapterRef, BaseDescription
 from service.errors import (
     AdapterLoadFailed,
     AdapterNotFound,
+    AdapterRefused,
     InvalidRequest,
     NameConflict,
     Refusal,

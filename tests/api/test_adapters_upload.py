@@ -283,13 +283,13 @@ def test_malformed_bodies_are_refused(client: TestClient, body: bytes) -> None:
 
 def test_refusals_are_machine_readable(client: TestClient, folder: Path) -> None:
     config = json.loads((folder / "adapter_config.json").read_text())
-    config.update(modules_to_save=["lm_head"], surprise=1)
+    config.update(layer_replication=[[0, 1]], surprise=1)
     files = parts(folder, adapter_config__json=json.dumps(config).encode())
     response = client.post("/v1/adapters", data={"name": "a"}, files=files)
     assert response.status_code == 422
     reasons = response.json()["error"]["reasons"]
     assert {(one["code"], one["subject"]) for one in reasons} == {
-        ("unsupported_field", "modules_to_save"),
+        ("unsupported_field", "layer_replication"),
         ("unknown_field", "surprise"),
     }
     pickled = parts(folder, adapter_model__safetensors=None, adapter_model__bin=b"\x80\x04")
