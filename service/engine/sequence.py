@@ -111,7 +111,7 @@ class Sequence:
 
     @property
     def needs_every_row(self) -> bool:
-        """The request asks for something of every prompt token, so none may be taken as computed."""
+        """The request asks for something of every prompt token: none may be taken as computed."""
         return self.request.keep_logits or self.request.params.prompt_logprobs is not None
 
     def all_kept_logits(self) -> Logits | None:
