@@ -20,9 +20,10 @@ class CompileOutcome:
 
 
 class Compiler(Protocol):
-    def compile(self, source: Path, work: Path) -> CompileOutcome:
+    def compile(self, source: Path, work: Path, convert_rank: int | None = None) -> CompileOutcome:
         """Check and compile a PEFT folder or an archive of one; blocking, thread-safe.
 
+        With `convert_rank` the upload is first approximated by a LoRA of that rank.
         Writes only under the existing folder `work`. Raises `AdapterRefused` or `UploadTooLarge`.
         """
 

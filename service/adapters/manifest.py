@@ -12,6 +12,29 @@ Form = Literal["terms", "module"]
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """The upload was of another kind and was approximated by a LoRA, because its owner asked."""
+
+    kind: str
+    """Of the upload."""
+    rank: int
+    module_errors: tuple[tuple[str, float], ...]
+    """(module path, `||dW - B A|| / ||dW||` in the Frobenius norm)"""
+    mean_kl: float
+    """Mean Kullback-Leibler divergence of the next token, original to converted, in nats, over the
+    positions of the probe prompts."""
+
+    @property
+    def max_error(self) -> float:
+        return max(error for _, error in self.module_errors)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "Conversion":
+        errors = tuple((path, error) for path, error in raw["module_errors"])
+        return cls(**{**raw, "module_errors": errors})
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     digest: str
     kind: str
@@ -34,6 +57,7 @@ class Manifest:
     num_tasks: int = 0
     is_summable: bool = False
     """Nothing but A and B (and `d` of a learned bias), so that it may take part in a sum."""
+    conversion: Conversion | None = None
 
     def payload_bytes(self, dtype: str) -> int:
         """Size of the compiled payload in run dtype `dtype`, without compiling."""
@@ -56,4 +80,6 @@ class Manifest:
             fields[name] = tuple((size, count) for size, count in raw.get(name, ()))
         for name in ("targets", "invocation_tokens"):
             fields[name] = tuple(raw.get(name, ()))
+        if fields.get("conversion") is not None:
+            fields["conversion"] = Conversion.from_json(fields["conversion"])
         return cls(**fields)

@@ -1,6 +1,6 @@
 """Routes of adapters: publish, list, look at, delete."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -13,6 +13,7 @@ from service.api.schemas.adapters import (
     VerifiedAdapter,
 )
 from service.api.uploads import receive_upload
+from service.errors import InvalidRequest
 from service.handlers.adapters import AdapterService
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
@@ -55,11 +56,19 @@ _UPLOAD_BODY: dict[str, Any] = {
     },
 )
 async def publish_adapter(
-    request: Request, response: Response, services: ServicesDep
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    convert: Annotated[
+        Literal["lora"] | None, Query(description="Approximate another kind by a LoRA.")
+    ] = None,
+    rank: Annotated[int | None, Query(ge=1, description="Rank of that LoRA.")] = None,
 ) -> PublishedAdapter:
     adapters: AdapterService = services.adapters
+    if (convert is None) != (rank is None):
+        raise InvalidRequest("`convert` and `rank` go together.", "rank" if convert else "convert")
     name, staging = await receive_upload(request, adapters)
-    result = await adapters.publish(name, staging)
+    result = await adapters.publish(name, staging, rank)
     if not result.is_created:
         response.status_code = 200
     return PublishedAdapter.of(result)

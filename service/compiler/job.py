@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from service.adapters.limits import AdapterLimits
-from service.adapters.manifest import Manifest
+from service.adapters.manifest import Conversion, Manifest
 from service.core import BaseDescription, SiteDescription, TensorLocation
 from service.errors import Refusal
 
-Task = Literal["compile", "reference"]
-"""Compile an upload, or compute what peft makes of it on probe prompts."""
+Task = Literal["compile", "reference", "convert"]
+"""Compile an upload, compute what peft makes of it on probe prompts, or approximate it by LoRA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Job:
     is_base_strict: bool
     """A base or revision that disagrees is a refusal instead of a warning."""
     task: Task = "compile"
+    convert_rank: int = 0
+    """Of a conversion."""
 
     def encode(self, encoded_base: str) -> bytes:
         """`encoded_base` is `encode_base(self.base)`, made once because it can be megabytes."""
@@ -34,6 +36,7 @@ class Job:
             "limits": asdict(self.limits),
             "is_base_strict": self.is_base_strict,
             "task": self.task,
+            "convert_rank": self.convert_rank,
         }
         return f'{{"base":{encoded_base},"rest":{json.dumps(rest)}}}'.encode()
 
@@ -47,8 +50,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Exactly one of `manifest`, `refusals`, `too_large`, `needs_peft`, `reference` and `crash`
-    is set."""
+    """Exactly one of `manifest`, `refusals`, `too_large`, `needs_peft`, `reference`,
+    `conversion` and `crash` is set."""
 
     manifest: Manifest | None = None
     folder: str = ""
@@ -62,6 +65,8 @@ class Result:
     """A kind that peft has to read: the compile server's work."""
     reference: str = ""
     """Path of the logits that a reference job has written."""
+    conversion: Conversion | None = None
+    """What a conversion cost; `folder` holds its result."""
     crash: str = ""
     """For the log only: may name paths."""
 
@@ -83,6 +88,7 @@ class Result:
             too_large=str(raw["too_large"]),
             needs_peft=bool(raw["needs_peft"]),
             reference=str(raw["reference"]),
+            conversion=Conversion.from_json(raw["conversion"]) if raw["conversion"] else None,
             crash=str(raw["crash"]),
         )
 

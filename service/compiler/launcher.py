@@ -13,6 +13,7 @@ from pathlib import Path
 from service.adapters.compiling import CompileOutcome
 from service.adapters.files import VERSION_FILES
 from service.adapters.limits import AdapterLimits
+from service.adapters.manifest import Conversion
 from service.compiler.child_environment import child_environment
 from service.compiler.compile_server import CompileServer
 from service.compiler.job import Job, Result, Task, encode_base
@@ -45,15 +46,19 @@ class ChildCompiler:
         self._free = threading.BoundedSemaphore(limits.max_parallel_compiles)
         self._server = server or CompileServer(Path(base.folder))
 
-    def compile(self, source: Path, work: Path) -> CompileOutcome:
+    def compile(self, source: Path, work: Path, convert_rank: int | None = None) -> CompileOutcome:
+        conversion: Conversion | None = None
         with self._free:
+            if convert_rank is not None:
+                conversion = self._convert(source, work, convert_rank)
+                source = work / "converted"
             result = self._run(self._job(source, work, "compile"), work)
         _raise_if_refused(result)
         if result.manifest is None or not _is_plausible(result, source, work):
             _log.warning("compile failed: %s", result.crash)
             raise _failed(result.crash == "out of memory")
         return CompileOutcome(
-            manifest=result.manifest,
+            manifest=replace(result.manifest, conversion=conversion),
             folder=Path(result.folder),
             files=result.files,
             compiled=Path(result.compiled),
@@ -63,9 +68,7 @@ class ChildCompiler:
 
     def reference(self, source: Path, work: Path) -> Path:
         question, reply = work / "question.json", work / "reference.json"
-        job = self._job(source, work, "reference")
-        question.write_bytes(job.encode(self._encoded_base))
-        result = self._ask_server(question, reply)
+        result = self._ask_server(self._job(source, work, "reference"), question, reply)
         _raise_if_refused(result)
         path = work / "reference.npz"
         if result.reference != str(path.absolute()) or path.is_symlink():
@@ -79,22 +82,44 @@ class ChildCompiler:
             str(source), str(work), self._base, self._limits, self._is_base_strict, task=task
         )
 
-    def _ask_server(self, question: Path, reply: Path) -> Result:
-        seconds = self._limits.compile_timeout_s + _GRACE_SECONDS
-        return self._result(self._server.run(question, reply, seconds), reply)
-
     def _run(self, job: Job, work: Path) -> Result:
         """Files instead of pipes: no deadlock, no thread, and RLIMIT_FSIZE bounds the answer."""
         question, reply = work / "job.json", work / "result.json"
-        question.write_bytes(job.encode(self._encoded_base))
-        result = self._result(self._run_child(question, reply, work), reply)
+        result = self._ask_child(job, question, reply)
         if not result.needs_peft:
             return result
         if Path(result.folder) == work / "unpacked":
             job = replace(job, source=result.folder)
-            question.write_bytes(job.encode(self._encoded_base))
-        reply.unlink()
-        return self._ask_server(question, reply)
+        return self._ask_server(job, question, reply)
+
+    def _convert(self, source: Path, work: Path, rank: int) -> Conversion:
+        """Leaves a LoRA in `work / "converted"`. Raises `AdapterRefused`."""
+        question, reply = work / "convert.json", work / "conversion.json"
+        job = self._job(source, work, "compile")
+        result = self._ask_child(job, question, reply)
+        _raise_if_refused(result)
+        if not result.needs_peft:
+            message = "The adapter is a LoRA already; publish it without `convert`."
+            raise AdapterRefused((Refusal("cannot_convert", "convert", message),))
+        if Path(result.folder) == work / "unpacked":
+            job = replace(job, source=result.folder)
+        job = replace(job, task="convert", convert_rank=rank)
+        result = self._ask_server(job, question, reply)
+        _raise_if_refused(result)
+        if result.conversion is None or Path(result.folder) != work.absolute() / "converted":
+            _log.warning("conversion failed: %s", result.crash)
+            raise _failed(result.crash == "out of memory")
+        return result.conversion
+
+    def _ask_child(self, job: Job, question: Path, reply: Path) -> Result:
+        question.write_bytes(job.encode(self._encoded_base))
+        return self._result(self._run_child(question, reply, Path(job.work)), reply)
+
+    def _ask_server(self, job: Job, question: Path, reply: Path) -> Result:
+        question.write_bytes(job.encode(self._encoded_base))
+        reply.unlink(missing_ok=True)
+        seconds = self._limits.compile_timeout_s + _GRACE_SECONDS
+        return self._result(self._server.run(question, reply, seconds), reply)
 
     def _run_child(self, question: Path, reply: Path, work: Path) -> int:
         with question.open("rb") as stdin, reply.open("wb") as stdout:

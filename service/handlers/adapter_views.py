@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.adapters.history import NameHistory, Publish
-from service.adapters.manifest import Form, Manifest
+from service.adapters.manifest import Conversion, Form, Manifest
 from service.adapters.verdict import Verdict
 from service.errors import Refusal
 
@@ -29,6 +29,7 @@ class VersionView:
     form: Form = "terms"
     verdict: Verdict | None = None
     """Of the check at upload."""
+    conversion: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +75,5 @@ def view_version(
         unused_files=version.unused_files,
         form=manifest.form,
         verdict=version.verdict,
+        conversion=manifest.conversion,
     )

@@ -130,9 +130,14 @@ class AdapterService:
     async def discard(self, staging: Staging) -> None:
         await self._in_thread(staging.discard)
 
-    async def publish(self, name: str, staging: Staging) -> PublishResult:
-        """Check, compile and store an upload, then let the name lead to it."""
-        return await self._finish(self._publish(name, staging))
+    async def publish(
+        self, name: str, staging: Staging, convert_rank: int | None = None
+    ) -> PublishResult:
+        """Check, compile and store an upload, then let the name lead to it.
+
+        With `convert_rank` it is approximated by a LoRA first, and the loss is kept with it.
+        """
+        return await self._finish(self._publish(name, staging, convert_rank))
 
     async def verify(self, model: str) -> tuple[AdapterRef, Verdict]:
         """Compare a version on the live engine with peft. Raises `ModelNotFound`."""
@@ -176,14 +181,17 @@ class AdapterService:
         if name == self._base.name:
             raise NameConflict(f"The base model is named {name!r}.")
 
-    async def _publish(self, name: str, staging: Staging) -> PublishResult:
+    async def _publish(
+        self, name: str, staging: Staging, convert_rank: int | None
+    ) -> PublishResult:
         try:
             self.check_name(name)
+            self._check_convert_rank(convert_rank)
             if staging.is_empty:
                 raise InvalidRequest("The upload holds neither `files` nor an `archive`.", "files")
             async with self._compiling:
                 outcome = await self._in_thread(
-                    self._compiler.compile, staging.source, staging.work
+                    self._compiler.compile, staging.source, staging.work, convert_rank
                 )
                 check_size(outcome.manifest, self._base.dtype, self._max_compiled_bytes)
                 verdict = await self._check_exact(name, outcome, staging.work)
@@ -197,6 +205,11 @@ class AdapterService:
         return PublishResult(
             name, version, published.is_created, outcome.warnings, outcome.unused_files
         )
+
+    def _check_convert_rank(self, rank: int | None) -> None:
+        if rank is not None and rank > self.limits.max_lora_rank:
+            message = f"The rank {rank} exceeds the limit {self.limits.max_lora_rank}."
+            raise InvalidRequest(message, "rank")
 
     async def _check_exact(self, name: str, outcome: CompileOutcome, work: Path) -> Verdict | None:
         """Run the adapter on the live engine before anybody else can, and compare."""

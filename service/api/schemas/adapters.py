@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from service.adapters.manifest import Conversion as ConversionRecord
 from service.adapters.verdict import Verdict
 from service.core import AdapterRef
 from service.errors import Refusal
@@ -46,6 +47,28 @@ class Check(BaseModel):
         )
 
 
+class Conversion(BaseModel):
+    """What approximating the upload by a LoRA has cost."""
+
+    kind: str = Field(description="Kind of the upload.")
+    rank: int
+    max_error: float = Field(description="Largest error of a module.")
+    mean_kl: float = Field(description="Of the next token on probe prompts, in nats.")
+    modules: dict[str, float] = Field(
+        description="Relative error of each module's weight change, Frobenius norm."
+    )
+
+    @classmethod
+    def of(cls, conversion: ConversionRecord) -> "Conversion":
+        return cls(
+            kind=conversion.kind,
+            rank=conversion.rank,
+            max_error=conversion.max_error,
+            mean_kl=conversion.mean_kl,
+            modules=dict(conversion.module_errors),
+        )
+
+
 class VerifiedAdapter(Check):
     object: Literal["adapter.check"] = "adapter.check"
     name: str
@@ -73,6 +96,7 @@ class AdapterVersion(BaseModel):
         description="As terms of the operator, or at some module through peft's own layer."
     )
     check: Check | None = Field(description="Of the upload against peft; null = not checked.")
+    conversion: Conversion | None = Field(description="null = served as it was uploaded.")
     warnings: list[str]
     unused_files: list[str] = Field(description="Files of the upload that were not read.")
 
@@ -90,6 +114,7 @@ class AdapterVersion(BaseModel):
             tier=view.tier,
             form=view.form,
             check=Check.of(view.verdict) if view.verdict else None,
+            conversion=Conversion.of(view.conversion) if view.conversion else None,
             warnings=list(view.warnings),
             unused_files=list(view.unused_files),
         )
@@ -108,6 +133,7 @@ class PublishedAdapter(BaseModel):
     created_at: int
     form: Literal["terms", "module"]
     check: Check | None
+    conversion: Conversion | None
     warnings: list[str]
     unused_files: list[str]
 
@@ -126,6 +152,7 @@ class PublishedAdapter(BaseModel):
             created_at=version.created_at,
             form=version.form,
             check=version.check,
+            conversion=version.conversion,
             warnings=list(result.warnings),
             unused_files=list(result.unused_files),
         )

@@ -10,6 +10,7 @@ from service.compiler.compile import run_job
 from service.compiler.job import Job, Result
 from service.compiler.kinds.kind import Planner
 from service.compiler.tuners.base import PeftBase, load_peft_base
+from service.compiler.tuners.convert import run_conversion
 from service.compiler.tuners.plan import plan_tuner
 from service.compiler.tuners.reference import run_reference
 
@@ -34,5 +35,7 @@ class Work:
         """Changes the base that it works on: once per process."""
         if job.task == "reference":
             return run_reference(self.base, job)
+        if job.task == "convert":
+            return run_conversion(self.base, job)
         planner: Planner = partial(plan_tuner, self.base)
         return run_job(job, lambda _upload, _base: planner)
