@@ -50,11 +50,11 @@ class Snapshot:
             return {"dtype": str(value).removeprefix("torch.")}
         if isinstance(value, torch.device):
             return {"device": None}
-        if isinstance(value, RemovableHandle):  # of a hook on gradients
-            return None
         if isinstance(value, list | tuple | set | frozenset):
             kind = "list" if isinstance(value, list) else "tuple"
-            return {kind: [self._encode(one, depth + 1) for one in value]}
+            # Hooks on gradients stay behind.
+            kept = [one for one in value if not isinstance(one, RemovableHandle)]
+            return {kind: [self._encode(one, depth + 1) for one in kept]}
         if isinstance(value, dict):
             pairs = [
                 [self._encode(k, depth + 1), self._encode(v, depth + 1)] for k, v in value.items()

@@ -90,6 +90,8 @@ class Terms:
 
     def add_to_embeddings(self, y: torch.Tensor, ids: torch.Tensor) -> None:
         """The same at an embedding. `ids [n]`, `y [n, out]`."""
+        if self.c is not None:
+            y.mul_(self.c)
         if self.a is not None and self.b is not None:
             y.add_(functional.embedding(ids, self.a.t()) @ self.b.t())
         if self.rows is not None and self.row_values is not None:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from service.adapters.limits import AdapterLimits
 from service.compiler import child_environment, launcher
+from service.compiler.compile_server import CompileServer
 from service.compiler.launcher import ChildCompiler
 from service.errors import AdapterRefused
 from tests.adapters.peft_folders import make_lora
@@ -28,12 +29,16 @@ def base(bases) -> TinyBase:
 
 @pytest.fixture
 def compile_in_child(base: TinyBase, tmp_path: Path):
+    server = CompileServer(Path(base.description.folder))
+
     def run(source: Path, **limits):
         work = tmp_path / "work"
         work.mkdir()
-        return ChildCompiler(base.description, AdapterLimits(**limits)).compile(source, work)
+        compiler = ChildCompiler(base.description, AdapterLimits(**limits), server)
+        return compiler.compile(source, work)
 
-    return run
+    yield run
+    server.close()
 
 
 def code_of(caught: pytest.ExceptionInfo[AdapterRefused]) -> str:

@@ -46,7 +46,7 @@ class LoraConfig:
 def parse_config(raw: Config, refusals: Refusals) -> LoraConfig:
     """Raises `AdapterRefused` when any field cannot be honoured."""
     _check_tables(raw, refusals)
-    _check_init(raw, refusals)
+    check_init(raw, refusals)
     _check_combinations(raw, refusals)
     reader = _Reader(raw, refusals)
     parsed = LoraConfig(
@@ -98,19 +98,21 @@ def _choice(value: Any) -> str | frozenset[str]:
 
 
 def _check_tables(raw: Config, refusals: Refusals) -> None:
-    for field, value in raw.items():
-        if field in USED or field in WITHOUT_EFFECT:
-            continue
-        if field in NEUTRAL:
-            if not is_neutral(field, value):
-                message = f"The config field {field!r} is set to something not supported yet."
-                refusals.add("unsupported_field", field, message)
-        elif value is not None:
+    check_neutral(raw, frozenset(NEUTRAL), refusals)
+    for field in sorted(raw.keys() - USED - WITHOUT_EFFECT.keys() - NEUTRAL.keys()):
+        if raw[field] is not None:
             message = f"The config field {field!r} is unknown; only null is accepted for it."
             refusals.add("unknown_field", field, message)
 
 
-def _check_init(raw: Config, refusals: Refusals) -> None:
+def check_neutral(raw: Config, fields: frozenset[str], refusals: Refusals) -> None:
+    for field in sorted(fields & raw.keys()):
+        if not is_neutral(field, raw[field]):
+            message = f"The config field {field!r} is set to something not supported yet."
+            refusals.add("unsupported_field", field, message)
+
+
+def check_init(raw: Config, refusals: Refusals) -> None:
     init = raw.get("init_lora_weights", True)
     if init is None or isinstance(init, bool):
         return

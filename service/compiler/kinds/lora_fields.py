@@ -52,7 +52,10 @@ LEFT_TO_PEFT = frozenset(
     {"modules_to_save", "trainable_token_indices", "alora_invocation_tokens", "use_qalora",
      "use_bdlora", "ensure_weight_tying"}
 )  # fmt: skip
-"""Of those, what peft itself reads when it is set; the others are refused."""
+"""Of those, what peft itself reads when it is set."""
+
+REFUSED = frozenset(NEUTRAL) - LEFT_TO_PEFT
+"""Those that nobody reads: they stand for other weights than LoRA's, or for noise."""
 
 PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 """String values of init_lora_weights that leave the base as it is."""

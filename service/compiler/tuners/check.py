@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from service.compiler.tuners.kinds.lora import variant_of
+from service.compiler.tuners.kinds.registry import ADAPTER
 from service.core import SiteDescription
 from service.operator.terms import Terms
 
@@ -15,7 +17,7 @@ _TOLERANCE = 1e-4
 def terms_problem(site: SiteDescription, layer: Any, terms: dict[str, torch.Tensor]) -> str | None:
     base = layer.get_base_layer()
     rows = _random_rows(site, base.weight.dtype)
-    expected = layer(rows[None])[0].float()
+    expected = _peft_result(layer, rows).float()
     operator = Terms(**{name: _fitting(one, rows) for name, one in terms.items()})
     if site.kind == "embedding":
         actual = base(rows)
@@ -29,6 +31,14 @@ def terms_problem(site: SiteDescription, layer: Any, terms: dict[str, torch.Tens
     if error <= tolerance:
         return None
     return f"The terms of {site.path!r} differ from peft's result by {error:.2g}."
+
+
+def _peft_result(layer: Any, rows: torch.Tensor) -> torch.Tensor:
+    """aLoRA's layer has to be told how many of the last rows are behind the invocation."""
+    is_activated = variant_of(layer, ADAPTER) == "ALoraLinearVariant"
+    options = {"alora_offsets": [len(rows)]} if is_activated else {}
+    result: torch.Tensor = layer(rows[None], **options)[0]
+    return result
 
 
 def _random_rows(site: SiteDescription, dtype: torch.dtype) -> torch.Tensor:

@@ -9,6 +9,7 @@ from peft.utils import TaskType
 
 from service.adapters.limits import AdapterLimits
 from service.compiler.refusals import Refusals
+from service.compiler.tuners.fields import check_fields
 
 UNREAD: dict[str, str] = {
     "task_type": "chooses the class of peft's wrapper; what it adds shows up as tensors",
@@ -42,6 +43,7 @@ def peft_config(raw: dict[str, Any], limits: AdapterLimits, refusals: Refusals) 
             message = f"The config field {field!r} is unknown; only null is accepted for it."
             refusals.add("unknown_field", field, message)
     _check_sizes(raw, limits, refusals)
+    check_fields(raw, refusals)
     refusals.raise_if_any()
     used = {field: value for field, value in raw.items() if field in known - UNREAD.keys()}
     used |= {field: value for field, value in _NEUTRAL_INIT.items() if field in known}

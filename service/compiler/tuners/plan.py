@@ -1,19 +1,20 @@
 """Plans any kind that peft can load: terms where a reader knows the kind, else peft's own layer."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
+from peft.tuners.adaption_prompt.layer import _BaseAdaptedAttention
 from peft.tuners.ln_tuning.layer import LNTuningLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 
 from service.adapters.limits import AdapterLimits
-from service.compiler.arrays import Array
 from service.compiler.refusals import Refusals
 from service.compiler.terms import FrontTokens, Plan, SitePlan, Term, UsedTensor
-from service.compiler.tuners import check, prompts
+from service.compiler.tuners import adaption, check, prompts
+from service.compiler.tuners.activated import check_activated, invocation_tokens
+from service.compiler.tuners.as_terms import Tensors, TermMaker, own_term, tensor_of
 from service.compiler.tuners.base import PeftBase
 from service.compiler.tuners.config import canonical_config
 from service.compiler.tuners.kinds.registry import ADAPTER, UNSERVABLE, read_terms
@@ -23,9 +24,7 @@ from service.compiler.tuners.walk import replaced_modules
 from service.compiler.upload import Upload
 from service.core import BaseDescription, SiteDescription
 from service.operator.snapshot import Snapshot, UnknownPart
-from service.operator.terms import INDICES, VECTORS, Terms
-
-Tensors = dict[str, torch.Tensor]
+from service.operator.terms import Terms
 
 
 def plan_tuner(
@@ -44,11 +43,7 @@ def plan_tuner(
     loaded = load_upload(upload, base, description.dtype, limits, refusals)
     planner = _Planner(base, description, loaded, refusals)
     with torch.inference_mode():
-        if loaded.config.is_prompt_learning:
-            planner.plan_prompt()
-        else:
-            planner.plan_modules()
-        planner.plan_base_changes()
+        planner.plan()
     refusals.raise_if_any()
     return Plan(
         kind=kind.lower(),
@@ -70,7 +65,7 @@ class _Planner:
         refusals: Refusals,
     ) -> None:
         self._base = base
-        self._dtype = description.dtype
+        self._make = TermMaker(description.dtype, refusals)
         self._sites = {site.path: site for site in description.sites}
         self._loaded = loaded
         self._refusals = refusals
@@ -79,23 +74,29 @@ class _Planner:
         self.tables: dict[str, Term] = {}
         self.front = FrontTokens()
 
-    def plan_prompt(self) -> None:
-        front = prompts.read_prompt(self._loaded.model, self._loaded.config)
-        self.front = front.tokens
-        if front.embeddings is not None:
-            path = self._base.embedding_path
-            if self._site(path) is not None:
-                self.sites[path] = SitePlan(path, self._terms({"prompt": front.embeddings}))
-        self.tables = {name: self._term(name, one) for name, one in front.tables.items()}
-
-    def plan_modules(self) -> None:
+    def plan(self) -> None:
+        config = self._loaded.config
+        if config.is_prompt_learning:
+            self._plan_prompt()
         found = list(replaced_modules(self._base))
         for path, module in found:
             self._plan_module(path, module)
         self._check_saved_names(found)
-        if not found:
+        if not found and not config.is_prompt_learning:
             message = "The adapter touches no module of the base model."
             self._refusals.add("no_target", "target_modules", message)
+        changed = self._plan_base_changes()
+        invocation = invocation_tokens(config, self._refusals)
+        if invocation:
+            self.front = replace(self.front, invocation=invocation)
+            check_activated(self.sites.values(), changed, self._refusals)
+
+    def _plan_prompt(self) -> None:
+        front = prompts.read_prompt(self._loaded.model, self._loaded.config)
+        self.front = front.tokens
+        if front.embeddings is not None:
+            self._merge(self._base.embedding_path, {"prompt": front.embeddings})
+        self.tables = self._make.terms(front.tables)
 
     def _check_saved_names(self, found: list[tuple[str, torch.nn.Module]]) -> None:
         """peft passes over a name that no module has, and with it over what was trained there."""
@@ -105,10 +106,14 @@ class _Planner:
                 message = f"modules_to_save names {name!r}, which no module of the base has."
                 self._refusals.add("no_target", "modules_to_save", message)
 
-    def plan_base_changes(self) -> None:
-        """Biases and norms that the upload replaces; a changed weight is no adapter any more."""
+    def _plan_base_changes(self) -> list[str]:
+        """Biases and norms that the upload replaces; a changed weight is no adapter any more.
+
+        Names of what was replaced.
+        """
         before = self._loaded.before
-        for name in before.changed(self._base):
+        changed = before.changed(self._base)
+        for name in changed:
             path, _, parameter = name.rpartition(".")
             site = self._sites.get(path)
             if site is None or name not in before.small:
@@ -117,6 +122,7 @@ class _Planner:
                 continue
             new = getattr(self._base.modules[path], parameter).detach()
             self._replace_parameter(site, parameter, new, before.small[name])
+        return changed
 
     def _plan_module(self, path: str, module: torch.nn.Module) -> None:
         if isinstance(module, ModulesToSaveWrapper):
@@ -127,6 +133,8 @@ class _Planner:
             self._plan_layer(path, module.token_adapter)
         elif isinstance(module, BaseTunerLayer):
             self._plan_layer(path, module)
+        elif isinstance(module, _BaseAdaptedAttention):
+            self._plan_adaption(path, module)
         else:
             message = f"peft changes {path!r} in a way that cannot be served."
             self._refusals.add("unsupported_structure", path, message)
@@ -135,20 +143,36 @@ class _Planner:
         for below, parameters in parameters_by_module(module).items():
             full = f"{path}.{below}" if below else path
             if self._site(full) is not None:
-                terms = {name: self._term(name, one) for name, one in parameters.items()}
-                self.sites[full] = SitePlan(full, parameters=terms)
+                self.sites[full] = SitePlan(full, parameters=self._make.terms(parameters))
+
+    def _plan_adaption(self, path: str, attention: Any) -> None:
+        problem = adaption.problem(attention)
+        if problem:
+            self._refusals.add("unsupported_structure", path, f"At {path!r} {problem}.")
+            return
+        self.tables |= self._make.terms(adaption.read_tables(attention))
+        bias = adaption.output_bias(attention)
+        if bias is not None:
+            self._merge(f"{path}.o_proj", {"d": bias})
 
     def _plan_layer(self, path: str, layer: Any) -> None:
         site = self._site(path)
         if site is None:
             return
-        terms = read_terms(layer)
-        if terms is not None:
-            problem = check.terms_problem(site, layer, terms)
-            if problem:
-                self._refusals.add("not_exact", path, problem)
-            self._merge(path, terms)
+        if id(layer.base_layer) not in self._paths:
+            message = f"peft puts two layers on top of each other at {path!r}."
+            self._refusals.add("unsupported_structure", path, message)
             return
+        terms = read_terms(layer)
+        if terms is None:
+            self._freeze(path, layer)
+            return
+        problem = check.terms_problem(site, layer, terms)
+        if problem:
+            self._refusals.add("not_exact", path, problem)
+        self._merge(path, terms)
+
+    def _freeze(self, path: str, layer: torch.nn.Module) -> None:
         snapshot = Snapshot(self._paths)
         try:
             frozen = snapshot.take(layer)
@@ -156,7 +180,7 @@ class _Planner:
             message = f"The layer at {path!r} holds {error}, which cannot be served."
             self._refusals.add("unsupported_structure", path, message)
             return
-        tensors = tuple(_own_term(tensor) for tensor in snapshot.tensors)
+        tensors = tuple(own_term(tensor) for tensor in snapshot.tensors)
         self.sites[path] = SitePlan(path, layer=frozen, layer_tensors=tensors)
 
     def _replace_parameter(
@@ -164,20 +188,20 @@ class _Planner:
     ) -> None:
         plan = self.sites.get(site.path, SitePlan(site.path))
         if site.kind in ("linear", "conv1d") and parameter == "bias":
-            have = {name: _tensor(term) for name, term in plan.terms.items()}
+            have = {name: tensor_of(term) for name, term in plan.terms.items()}
             terms = Terms(**{name: have[name] for name in ("c", "turn", "partner") if name in have})
             delta = (new.float() - old.float())[None].clone()
             terms.add_to(delta, delta)
             total = delta[0] + have.get("d", torch.zeros(()))
-            self.sites[site.path] = replace(plan, terms=plan.terms | self._terms({"d": total}))
+            self.sites[site.path] = replace(plan, terms=plan.terms | self._make.terms({"d": total}))
         else:
-            own = plan.parameters | {parameter: self._term(parameter, new)}
+            own = plan.parameters | {parameter: self._make.term(parameter, new)}
             self.sites[site.path] = replace(plan, parameters=own)
 
     def _merge(self, path: str, terms: Tensors) -> None:
-        if self._site(path) is not None:
+        if terms and self._site(path) is not None:
             plan = self.sites.get(path, SitePlan(path))
-            self.sites[path] = replace(plan, terms=plan.terms | self._terms(terms))
+            self.sites[path] = replace(plan, terms=plan.terms | self._make.terms(terms))
 
     def _site(self, path: str) -> SiteDescription | None:
         site = self._sites.get(path)
@@ -185,42 +209,6 @@ class _Planner:
             message = f"The module {path!r} cannot carry this kind of adapter here."
             self._refusals.add("unsupported_target", path, message)
         return site
-
-    def _terms(self, tensors: Tensors) -> dict[str, Term]:
-        return {name: self._term(name, tensor) for name, tensor in tensors.items()}
-
-    def _term(self, name: str, tensor: torch.Tensor) -> Term:
-        if name in VECTORS or name in INDICES:
-            return _own_term(tensor)
-        dtype = getattr(torch, self._dtype)
-        if not tensor.to(dtype).isfinite().all():
-            message = f"The {name!r} of the adapter does not fit into {self._dtype}."
-            self._refusals.add("out_of_range", name, message)
-        array = tensor.detach().float().contiguous().numpy()
-        return Term(self._dtype, tuple(tensor.shape), partial(_same, array), key=_key(tensor))
-
-
-def _own_term(tensor: torch.Tensor) -> Term:
-    """A tensor that keeps its dtype on every base; small floats widen to float32."""
-    if tensor.is_floating_point() and tensor.dtype is not torch.float64:
-        tensor = tensor.float()
-    array = tensor.detach().contiguous().numpy()
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    make = partial(_same, array)
-    return Term(dtype, tuple(tensor.shape), make, follows_base=False, key=_key(tensor))
-
-
-def _key(tensor: torch.Tensor) -> object:
-    """Equal for tensors that are the same view on the same memory."""
-    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
-
-
-def _tensor(term: Term) -> torch.Tensor:
-    return torch.from_numpy(term.make())
-
-
-def _same(array: Array) -> Array:
-    return array
 
 
 def _rank(config: Any) -> int:

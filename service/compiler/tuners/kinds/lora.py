@@ -1,45 +1,77 @@
-"""The LoRA family as peft holds it: plain, DoRA, `lora_bias`, on linear modules, Conv1D and
-embeddings (peft `tuners/lora/layer.py`, `tuners/lora/dora.py`)."""
+"""The LoRA family as peft holds it: plain, `lora_bias`, DoRA, aLoRA, block-diagonal, on linear
+modules, Conv1D and embeddings (peft `tuners/lora/layer.py`, `dora.py`, `variants.py`)."""
 
 from typing import Any
 
 import torch
 
-_PLAIN_VARIANTS = frozenset({"DoraLinearVariant", "ALoraLinearVariant", "QALoraLinearVariant"})
+_DORA = ("DoraLinearVariant", "DoraEmbeddingVariant")
+_PLAIN = (
+    "",
+    "ALoraLinearVariant",  # the rows it is not for never reach the layer
+    "BdLoraLinearVariant",
+    "MiCALinearVariant",
+    "MiCAEmbeddingVariant",
+)
+_CHUNK_ROWS = 4096
+
+Tensors = dict[str, torch.Tensor]
 
 
-def read(layer: Any, adapter: str) -> dict[str, torch.Tensor] | None:
-    variant = layer.lora_variant.get(adapter)
-    name = None if variant is None else type(variant).__name__
+def read(layer: Any, adapter: str) -> Tensors | None:
+    variant = variant_of(layer, adapter)
+    if variant not in _PLAIN + _DORA:
+        return None
     if adapter in layer.lora_embedding_A:
-        return _embedding(layer, adapter) if variant is None else None
-    if adapter not in layer.lora_A or (name is not None and name != "DoraLinearVariant"):
+        return _embedding(layer, adapter, is_dora=variant in _DORA)
+    if adapter not in layer.lora_A:
         return None
     scaling = layer.scaling[adapter]
-    a, b = layer.lora_A[adapter].weight.float(), layer.lora_B[adapter].weight.float() * scaling
-    bias = layer.lora_B[adapter].bias
-    terms = {"a": a, "b": b}
+    terms = {
+        "a": _matrix(layer.lora_A[adapter]),
+        "b": _matrix(layer.lora_B[adapter]) * scaling,
+    }
+    bias = getattr(layer.lora_B[adapter], "bias", None)
     if bias is not None:
         terms["d"] = bias.float() * scaling
-    return _with_magnitude(layer, adapter, terms) if name else terms
+    return _with_magnitude(layer, adapter, terms) if variant in _DORA else terms
 
 
-def _embedding(layer: Any, adapter: str) -> dict[str, torch.Tensor]:
+def variant_of(layer: Any, adapter: str) -> str:
+    """The name of peft's variant; empty for plain LoRA and for other kinds."""
+    variant = getattr(layer, "lora_variant", {}).get(adapter)
+    return "" if variant is None else type(variant).__name__
+
+
+def _matrix(factor: Any) -> torch.Tensor:
+    is_blocks = hasattr(factor, "weight_as_blockdiagonal_matrix")
+    weight: torch.Tensor = factor.weight_as_blockdiagonal_matrix() if is_blocks else factor.weight
+    return weight.float()
+
+
+def _embedding(layer: Any, adapter: str, *, is_dora: bool) -> Tensors:
     """`scaling * (A[:, id] B^T)`, times the factor by which some bases scale their embeddings."""
-    scaling = layer.scaling[adapter] * _embed_scale(layer)
-    return {
-        "a": layer.lora_embedding_A[adapter].float(),
-        "b": layer.lora_embedding_B[adapter].float() * scaling,
-    }
+    a = layer.lora_embedding_A[adapter].float()
+    b = layer.lora_embedding_B[adapter].float() * layer.scaling[adapter]
+    scale = float(getattr(layer.get_base_layer(), "embed_scale", 1.0))
+    if not is_dora:
+        return {"a": a, "b": b * scale}
+    norm = _norm_of_columns(layer.get_base_layer().weight, a, b)
+    c = layer.lora_magnitude_vector[adapter].weight.detach().float() / norm
+    return {"a": a, "b": b * scale * c[:, None], "c": c}
 
 
-def _embed_scale(layer: Any) -> float:
-    return float(getattr(layer.get_base_layer(), "embed_scale", 1.0))
+def _norm_of_columns(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Of `W + A^T B^T`, over the vocabulary; a vocabulary's worth at once would be too much."""
+    total = torch.zeros(weight.shape[1], dtype=torch.float64)
+    for start in range(0, len(weight), _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
+        moved = weight[rows].float() + a[:, rows].t() @ b.t()
+        total += moved.double().square().sum(0)
+    return total.sqrt().float()
 
 
-def _with_magnitude(
-    layer: Any, adapter: str, terms: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def _with_magnitude(layer: Any, adapter: str, terms: Tensors) -> Tensors:
     """DoRA: `c = m / ||W + s B A||` by rows scales the product, not the bias."""
     weight = layer.get_base_weight().float()
     if layer.fan_in_fan_out:

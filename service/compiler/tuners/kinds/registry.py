@@ -6,7 +6,21 @@ from typing import Any
 
 import torch
 
-from service.compiler.tuners.kinds import ia3, lora
+from service.compiler.tuners.kinds import (
+    adalora,
+    banks,
+    beft,
+    delora,
+    hra,
+    ia3,
+    loha,
+    lokr,
+    lora,
+    miss,
+    oft,
+    road,
+    vera,
+)
 from service.compiler.tuners.saved import token_terms
 
 ADAPTER = "default"
@@ -18,9 +32,23 @@ Reader = Callable[[Any, str], Tensors | None]
 base module as it is now, biases included."""
 
 READERS: dict[str, Reader] = {
+    "peft.tuners.adalora.layer": adalora.read,
+    "peft.tuners.beft.layer": beft.read,
+    "peft.tuners.delora.layer": delora.read,
+    "peft.tuners.hra.layer": hra.read,
     "peft.tuners.ia3.layer": ia3.read,
+    "peft.tuners.loha.layer": loha.read,
+    "peft.tuners.lokr.layer": lokr.read,
     "peft.tuners.lora.layer": lora.read,
+    "peft.tuners.miss.layer": miss.read,
+    "peft.tuners.oft.layer": oft.read,
+    "peft.tuners.pvera.layer": vera.read_mean,
+    "peft.tuners.road.layer": road.read,
+    "peft.tuners.tinylora.layer": banks.read_tiny,
     "peft.tuners.trainable_tokens.layer": token_terms,
+    "peft.tuners.unilora.layer": banks.read_matrices,
+    "peft.tuners.vblora.layer": banks.read_matrices,
+    "peft.tuners.vera.layer": vera.read,
 }
 """By the module that the layer's class is defined in."""
 
