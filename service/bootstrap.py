@@ -35,8 +35,7 @@ from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.verification import Verifier
-from service.model.kv_store import KVStore
-from service.model.lanes.ragged import RaggedLane
+from service.model.lanes.build import build_lane
 from service.model.loader import (
     LoadedBase,
     LoadOptions,
@@ -181,11 +180,13 @@ def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
         device_adapter_bytes=settings.device_adapter_bytes,
         gpu_memory_utilization=settings.gpu_memory_utilization,
     )
-    memory = plan_memory(options, base.layers, base.model.dtype, base.model.device)
+    memory = plan_memory(options, base.past_cost, base.model.device)
     log.info(
         "base_loaded",
         seconds=round(perf_counter() - started, 1),
         architecture=base.description.architecture,
+        lane=base.lane.name,
+        not_in=dict(base.lane.rejected) or None,
         dtype=base.description.dtype,
         device=str(base.model.device),
         sites=len(base.sites),
@@ -198,21 +199,34 @@ def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
 def _engine_parts(
     settings: Settings, base: LoadedBase, memory: MemoryPlan, cache: DiskCache
 ) -> EngineParts:
-    device, dtype = base.model.device, base.model.dtype
+    device = base.model.device
     residency = Residency(memory.device_adapter_bytes, settings.host_adapter_bytes)
-    blocks = BlockManager(memory.num_blocks, settings.block_size, settings.prefix_cache)
     config = SchedulerConfig(
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         max_mixed_prefill_tokens=settings.max_mixed_prefill_tokens,
+        chunked_prefill=base.lane.can_chunk,
     )
-    store = KVStore(base.layers, memory.num_blocks, settings.block_size, dtype, device)
+    lane = build_lane(
+        base.lane.name,
+        base.model,
+        base.context,
+        base.layers,
+        memory.num_blocks,
+        settings.block_size,
+    )
+    blocks = BlockManager(
+        memory.num_blocks,
+        settings.block_size,
+        settings.prefix_cache and lane.is_paged,
+        base.length_classes,
+    )
     return EngineParts(
         scheduler=Scheduler(config, blocks, residency),
         blocks=blocks,
         residency=residency,
         pool=AdapterPool(base.sites, memory.device_adapter_bytes, device, base.context),
-        runner=ModelRunner(RaggedLane(base.model, store, base.context)),
+        runner=ModelRunner(lane),
         loader=AdapterLoader(cache, pin_memory=device.type == "cuda"),
         eos_token_ids=base.tokenizer.eos_token_ids,
         cold_load_timeout_s=settings.cold_load_timeout_s,
@@ -237,5 +251,5 @@ def _build_info(base: LoadedBase) -> BuildInfo:
         torch=torch.__version__,
         device=str(base.model.device),
         base_created=int(config.stat().st_mtime),
-        details=(("lane", "ragged"),),
+        details=(("lane", base.lane.name),),
     )

@@ -201,6 +201,23 @@ class BaseDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class LengthClasses:
+    """Sequences that a base treats differently from their first position on because of how long
+    they will be: their keys and values differ although their tokens are the same."""
+
+    threshold: int | None = None
+    """Positions of the longest sequence that is short; None = length makes no difference."""
+    are_gradual: bool = False
+    """Every further position makes a difference beyond the threshold."""
+
+    def of(self, final_len: int) -> int:
+        """`Segment.final_len` → a number that is equal for sequences that are treated alike."""
+        if self.threshold is None or final_len <= self.threshold:
+            return 0
+        return final_len if self.are_gradual else self.threshold + 1
+
+
+@dataclass(frozen=True, slots=True)
 class TierStats:
     """Counters of one cache tier since the start."""
 
@@ -251,6 +268,15 @@ class Segment:
     """Positions of the sequence that are in the KV store already: the first row's position."""
     block_table: list[int]
     """KV blocks that hold positions `0 .. context_len + num_rows - 1`."""
+    final_len: int = 0
+    """Positions that the model will have run when the sequence ends at its token limit, known from
+    the start: rotary embeddings that depend on a sequence's length use this one throughout, since
+    keys in the store cannot be rotated again. 0 = no more than there are after this step."""
+
+    @property
+    def end(self) -> int:
+        """Positions of the sequence after this step."""
+        return self.context_len + self.num_rows
 
 
 @dataclass(frozen=True, slots=True)

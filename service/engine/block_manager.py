@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence as Many
 
+from service.core import LengthClasses
 from service.engine.prefix_cache import PrefixCache
 from service.engine.sequence import Sequence
 
@@ -14,12 +15,18 @@ class BlockManager:
     one or more sequences; only blocks with one holder that are not in the cache are written.
     """
 
-    def __init__(self, num_blocks: int, block_size: int, has_prefix_cache: bool = False) -> None:
+    def __init__(
+        self,
+        num_blocks: int,
+        block_size: int,
+        has_prefix_cache: bool = False,
+        length_classes: LengthClasses | None = None,
+    ) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.num_queried = self.num_hit = 0
         """Positions of started sequences that were looked for in the prefix cache, and found."""
-        self._cache = PrefixCache(block_size) if has_prefix_cache else None
+        self._cache = PrefixCache(block_size, length_classes) if has_prefix_cache else None
         self._free = list(range(num_blocks - 1, -1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
         """Least recently held first."""

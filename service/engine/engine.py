@@ -176,6 +176,8 @@ class Engine:
 
         No step may follow, so nothing may be left for the next one.
         """
+        for request_id in self._scheduler.take_stopped():
+            self._runner.forget(request_id)
         self._start_loads()
         self._pool.apply(self._residency.take_plan())
         self._take_stats()

@@ -11,6 +11,10 @@ class ModelRunner:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
+    def forget(self, request_id: str) -> None:
+        """The sequence's blocks are free: whatever else the lane keeps of it is too."""
+        self._lane.forget(request_id)
+
     def run(self, step: Step) -> StepResult:
         wanted = sorted(
             {one.row for one in step.samples}

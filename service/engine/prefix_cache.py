@@ -8,15 +8,19 @@ to its invocation.
 import hashlib
 from array import array
 
+from service.core import LengthClasses
 from service.engine.sequence import Sequence
 
 
 class PrefixCache:
     """Blocks by key and back. Who holds a block is the `BlockManager`'s to know."""
 
-    def __init__(self, block_size: int, salt: str = "") -> None:
+    def __init__(
+        self, block_size: int, length_classes: LengthClasses | None = None, salt: str = ""
+    ) -> None:
         """Sequences under another `salt` share nothing with these."""
         self._block_size = block_size
+        self._length_classes = length_classes or LengthClasses()
         self._salt = salt
         self._blocks: dict[bytes, int] = {}
         self._keys: dict[int, bytes] = {}
@@ -73,7 +77,8 @@ class PrefixCache:
 
     def _root(self, sequence: Sequence) -> bytes:
         has_tasks = sequence.adapter is not None and sequence.adapter.num_tasks > 0
-        root = (self._salt, sequence.request.task_id if has_tasks else None)
+        task_id = sequence.request.task_id if has_tasks else None
+        root = (self._salt, task_id, self._length_classes.of(sequence.final_len))
         return hashlib.sha256(repr(root).encode()).digest()
 
 

@@ -22,6 +22,9 @@ class SchedulerConfig:
     """Prefill rows of a step while something decodes: bounds the inter-token latency."""
     max_overtakes: int = 64
     """Admissions a blocked sequence lets pass before nobody passes it any more."""
+    chunked_prefill: bool = True
+    """False: a prompt is computed in one step, whatever its length; the first one of a step may
+    exceed the budget."""
 
 
 class Scheduler:
@@ -40,6 +43,7 @@ class Scheduler:
         self.num_preemptions = 0
         self.num_prefill_chunks = 0
         self._cooled: list[Sequence] = []
+        self._stopped: list[str] = []
 
     @property
     def has_work(self) -> bool:
@@ -62,6 +66,11 @@ class Scheduler:
         """Waiting sequences whose adapter was evicted meanwhile: they must be loaded again."""
         cooled, self._cooled = self._cooled, []
         return cooled
+
+    def take_stopped(self) -> list[str]:
+        """Ids of sequences that have given back their blocks: finished, aborted or preempted."""
+        stopped, self._stopped = self._stopped, []
+        return stopped
 
     def schedule(self) -> Step | None:
         builder = StepBuilder()
@@ -147,6 +156,8 @@ class Scheduler:
                 return
             if not self._is_warm(sequence):
                 continue
+            if not self._fits(sequence, builder, budget):
+                return
             if self._try_start(sequence):
                 patience -= self._overtake(sequence)
                 self.waiting.remove(sequence)
@@ -155,6 +166,11 @@ class Scheduler:
                 patience = min(patience, self.config.max_overtakes - sequence.num_overtaken)
             if patience <= 0:
                 return
+
+    def _fits(self, sequence: Sequence, builder: StepBuilder, budget: int) -> bool:
+        """A whole prompt waits for a step with room for it, or for one without other prompts."""
+        is_first = not builder.has_prefill
+        return self.config.chunked_prefill or is_first or sequence.num_tokens <= budget
 
     def _overtake(self, sequence: Sequence) -> bool:
         """Count against those who wait before `sequence`; False when nobody does."""
@@ -198,7 +214,9 @@ class Scheduler:
             self.residency.unhold(sequence.adapter.digest)
 
     def _add_chunk(self, builder: StepBuilder, sequence: Sequence, budget: int) -> int:
-        num_rows = min(budget, sequence.num_tokens - sequence.num_computed)
+        num_rows = sequence.num_tokens - sequence.num_computed
+        if self.config.chunked_prefill:
+            num_rows = min(budget, num_rows)
         if num_rows <= 0:
             return 0
         builder.add_prefill(sequence, num_rows)
@@ -217,6 +235,7 @@ class Scheduler:
 
     def _stop(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
+        self._stopped.append(sequence.request_id)
         self.blocks.free(sequence)
         if sequence.adapter is not None:
             self.residency.deactivate(sequence.adapter.digest)

@@ -86,6 +86,16 @@ class Sequence:
         return self.num_front + len(self.request.prompt_ids) + len(self.output_ids)
 
     @property
+    def final_len(self) -> int:
+        """Positions that the model runs if the sequence ends at its limit; the last token has none.
+
+        A sequence whose `final_len` is beyond a rotary threshold counts as long from its first row
+        on, whether or not it gets there: what it is served does not depend on how it was scheduled.
+        """
+        num_prompt, max_tokens = len(self.request.prompt_ids), self.request.params.max_tokens
+        return self.num_front + num_prompt + max(0, max_tokens - 1)
+
+    @property
     def is_decoding(self) -> bool:
         """Only the newest token is missing from the KV store."""
         return bool(self.output_ids) and self.num_computed == self.num_tokens - 1

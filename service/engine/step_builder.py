@@ -23,6 +23,10 @@ class StepBuilder:
     def num_rows(self) -> int:
         return len(self._token_ids)
 
+    @property
+    def has_prefill(self) -> bool:
+        return len(self._segments) > self._num_decode
+
     def add_decode(self, sequence: Sequence) -> None:
         self._add_rows(sequence, 1)
         self._num_decode += 1
@@ -53,7 +57,14 @@ class StepBuilder:
         self._positions.extend(positions)
         self._row_slot.extend(map(sequence.slot_at, positions))
         self._segments.append(
-            Segment(sequence.request_id, first_row, num_rows, context_len, sequence.block_table)
+            Segment(
+                sequence.request_id,
+                first_row,
+                num_rows,
+                context_len,
+                sequence.block_table,
+                sequence.final_len,
+            )
         )
         self._replace_embeddings(sequence, first_row, positions)
         self._score_prompt(sequence, first_row, positions)

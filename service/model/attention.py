@@ -16,6 +16,9 @@ from service.core import Segment
 from service.model.context import StepContext
 from service.model.kv_store import KVStore
 
+Options = dict[str, Any]
+"""What a model's layer asks of its attention, by transformers' names, and `alibi_slopes`."""
+
 _names = (f"repertoire_{number}" for number in itertools.count())
 
 
@@ -68,6 +71,16 @@ def causal_mask(
     return visible[:, None]
 
 
+def alibi_mask(visible: torch.Tensor, slopes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`visible [B, 1, n, length]`, `slopes [H]` → `[B, H, n, length]`: what is added to a score.
+
+    Rounded to the run dtype after the product, as transformers' `build_alibi_tensor` does.
+    """
+    positions = torch.arange(visible.shape[-1], device=visible.device)
+    bias = (slopes[:, None, None] * positions).to(dtype)
+    return torch.where(visible, bias, float("-inf"))
+
+
 def attend(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -77,16 +90,17 @@ def attend(
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """`query [B, n, H, D]`, `key, value [B, L, Hk, D]`, `mask [B, 1, n, L]` → `[B, n, H, Dv]`.
+    """`query [B, n, H, D]`, `key, value [B, L, Hk, D]` → `[B, n, H, Dv]`.
 
-    Query heads of a group are folded into the query length, so grouped heads cost no copies of K.
+    `mask [B, 1 or H, n, L]` is bool (True = may be seen) or is added to the scores. Query heads of
+    a group are folded into the query length, so grouped heads cost no copies of K.
     """
     batch, rows, heads, dim = query.shape
     kv_heads = key.shape[2]
     group = heads // kv_heads
     folded = query.view(batch, rows, kv_heads, group, dim).permute(0, 2, 3, 1, 4)
     folded = folded.reshape(batch, kv_heads, group * rows, dim)
-    mask = mask.repeat(1, 1, group, 1)
+    mask = mask.expand(-1, heads, -1, -1).reshape(batch, kv_heads, group * rows, -1)
     key, value = key.transpose(1, 2), value.transpose(1, 2)
     if softcap is None and sinks is None:
         out = functional.scaled_dot_product_attention(
@@ -111,7 +125,8 @@ def _attend_eager(
     scores = (query @ key.transpose(2, 3)).float() * scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    scores = scores.masked_fill(~mask, float("-inf"))
+    is_bias = mask.is_floating_point()
+    scores = scores + mask if is_bias else scores.masked_fill(~mask, float("-inf"))
     if sinks is not None:
         batch, kv_heads, rows, _ = scores.shape
         per_head = sinks.float().view(1, kv_heads, -1, 1)
@@ -174,13 +189,14 @@ class PagedAttention:
         return self._context.segments[self._context.num_decode :]
 
     def _attend_chunk(
-        self, layer: int, chunk: list[Segment], rows: torch.Tensor, options: dict[str, Any]
+        self, layer: int, chunk: list[Segment], rows: torch.Tensor, options: Options
     ) -> torch.Tensor:
         """Attention of segments that have equally many, neighbouring rows → `[rows, H, Dv]`."""
         first, per_segment = chunk[0].first_row, chunk[0].num_rows
         query = rows[first : first + per_segment * len(chunk)]
         query = query.reshape(len(chunk), per_segment, *rows.shape[1:])
-        tables, mask = self._tables_and_mask(chunk, options.get("sliding_window"), rows.device)
+        tables = self._tables(chunk, rows.device)
+        mask = self._mask(chunk, tables, query.dtype, options)
         key, value = self._store.gather(layer, tables)
         out = attend(
             query,
@@ -193,15 +209,20 @@ class PagedAttention:
         )
         return out.flatten(0, 1)
 
-    def _tables_and_mask(
-        self, chunk: list[Segment], window: int | None, device: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _tables(self, chunk: list[Segment], device: torch.device) -> torch.Tensor:
+        cache, first = self._context.block_tables, chunk[0].first_row
+        if first not in cache:
+            cache[first] = block_tables(chunk, self._store.block_size, device)
+        return cache[first]
+
+    def _mask(
+        self, chunk: list[Segment], tables: torch.Tensor, dtype: torch.dtype, options: Options
+    ) -> torch.Tensor:
         """Built once per step and window, not once per layer."""
-        cache, first = self._context.masks, chunk[0].first_row
-        if (first, -1) not in cache:
-            cache[first, -1] = block_tables(chunk, self._store.block_size, device)
-        tables = cache[first, -1]
-        if (first, window) not in cache:
+        window, slopes = options.get("sliding_window"), options.get("alibi_slopes")
+        cache, key = self._context.masks, (chunk[0].first_row, window, slopes is not None)
+        if key not in cache:
             length = tables.shape[1] * self._store.block_size
-            cache[first, window] = causal_mask(chunk, length, window, device)
-        return tables, cache[first, window]
+            mask = causal_mask(chunk, length, window, tables.device)
+            cache[key] = mask if slopes is None else alibi_mask(mask, slopes, dtype)
+        return cache[key]

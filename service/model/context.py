@@ -30,6 +30,15 @@ def runs_of(row_slot: list[int]) -> list[SlotRun]:
     return runs
 
 
+def final_lens_of(step: Step) -> list[int]:
+    """Padding counts as the sequence it stands in front of."""
+    lengths: list[int] = []
+    for segment in step.segments:
+        length = max(segment.final_len, segment.end)
+        lengths += [length] * (segment.first_row + segment.num_rows - len(lengths))
+    return lengths
+
+
 @dataclass(slots=True)
 class StepContext:
     """Everything but `segments` is derived from the step once, not once per layer."""
@@ -47,10 +56,14 @@ class StepContext:
     """By slot: what resident adapters do beside the sites; kept by the pool from step to step."""
     adaptions: dict[int, dict[int, dict[str, torch.Tensor]]] = field(default_factory=dict)
     """By slot and layer: the attention terms among `tables`."""
+    final_lens: list[int] = field(default_factory=list)
+    """[T] `Segment.final_len` of each row's own sequence"""
     write_index: torch.Tensor | None = None
     """[T] int64: token slot in the KV store of each row's own key and value"""
-    masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict)
-    """Attention masks of this step by (first segment, sliding window)."""
+    block_tables: dict[int, torch.Tensor] = field(default_factory=dict)
+    """Of this step by first row."""
+    masks: dict[tuple[int, int | None, bool], torch.Tensor] = field(default_factory=dict)
+    """Attention masks of this step by (first row, sliding window, whether biased)."""
 
     def begin(self, step: Step, wanted: list[int], write_index: torch.Tensor) -> None:
         self.num_rows = len(step.token_ids)
@@ -60,5 +73,7 @@ class StepContext:
         self.segments = step.segments
         self.num_decode = step.num_decode
         self.virtual_rows = step.virtual_rows
+        self.final_lens = final_lens_of(step)
         self.write_index = write_index
+        self.block_tables.clear()
         self.masks.clear()

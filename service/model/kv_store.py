@@ -23,8 +23,8 @@ class LayerShape:
         return self.num_heads * (self.key_dim + self.value_dim)
 
 
-def bytes_per_block(shapes: dict[int, LayerShape], block_size: int, dtype: torch.dtype) -> int:
-    return sum(shape.elements for shape in shapes.values()) * block_size * dtype.itemsize
+def bytes_per_token(shapes: dict[int, LayerShape], dtype: torch.dtype) -> int:
+    return sum(shape.elements for shape in shapes.values()) * dtype.itemsize
 
 
 class KVStore:
@@ -60,6 +60,15 @@ class KVStore:
     def gather(self, layer: int, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values `[B, n * block_size, heads, dim]` of the block tables `blocks [B, n]`."""
         return self._gather(self._keys[layer], blocks), self._gather(self._values[layer], blocks)
+
+    def rows(self, layer: int, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values `[B, n, heads, dim]` at the token slots `index [B, n]`."""
+        keys, values = self._keys[layer], self._values[layer]
+        shape = index.shape
+        return (
+            keys.index_select(0, index.flatten()).view(*shape, *keys.shape[1:]),
+            values.index_select(0, index.flatten()).view(*shape, *values.shape[1:]),
+        )
 
     def _gather(self, rows: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
         paged = rows.view(self.num_blocks, self.block_size, *rows.shape[1:])

@@ -9,19 +9,25 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    PretrainedConfig,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
-from service.core import BaseDescription
+from service.core import BaseDescription, LengthClasses
 from service.errors import ConfigurationError
 from service.model.context import StepContext
 from service.model.describe import config_value, describe, read_base_files
 from service.model.kv_store import LayerShape
-from service.model.lanes.self_test import check_ragged
+from service.model.lanes.build import prepare
+from service.model.lanes.lane import LaneChoice
+from service.model.lanes.self_test import choose_lane
+from service.model.memory import PastCost
 from service.model.probe import probe
 from service.model.sites import Site
 from service.model.tokenizer import HFTokenizer
+
+_LENGTH_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+"""What configs call the number of positions that the base was made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +50,44 @@ class LoadedBase:
     description: BaseDescription
     context: StepContext
     sites: tuple[Site, ...]
+    lane: LaneChoice
     layers: dict[int, LayerShape]
+    """What the blocks of a paged lane hold."""
+    past_cost: PastCost
+    length_classes: LengthClasses
+    """Sequences of different classes share no keys and values."""
 
 
 def load_base(options: LoadOptions) -> LoadedBase:
     """Raises `ConfigurationError` with a sentence when the base cannot be served."""
     folder = resolve_folder(options.base_model, options.revision)
     config = _load_config(folder)
-    check_ragged(config)
+    lane = choose_lane(config)
     device = resolve_device(options.device)
     model = _load_model(folder, resolve_dtype(options.dtype, device), device)
-    found = probe(model)
+    context = StepContext()
+    length_classes = prepare(model, lane.name, context)
+    found = probe(model, lane.name)
     max_model_len = _max_model_len(config, options.max_model_len)
     name = options.served_model_name or options.base_model.rstrip("/").rsplit("/", 1)[-1]
     description = describe(name, model, read_base_files(folder), found, max_model_len)
-    context = StepContext()
     modules = dict(model.named_modules())
     sites = tuple(
         Site(site.path, modules[site.path], site.rows, context, site.kind)
         for site in description.sites
     )
     tokenizer = HFTokenizer(AutoTokenizer.from_pretrained(folder), _eos_token_ids(model))
-    return LoadedBase(model, tokenizer, description, context, sites, found.layers)
+    return LoadedBase(
+        model,
+        tokenizer,
+        description,
+        context,
+        sites,
+        lane,
+        found.layers,
+        found.past_cost,
+        length_classes,
+    )
 
 
 def resolve_folder(base_model: str, revision: str | None) -> Path:
@@ -111,9 +133,9 @@ def _has_bf16_hardware() -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
 
 
-def _load_config(folder: Path) -> PretrainedConfig:
+def _load_config(folder: Path) -> PreTrainedConfig:
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"base_model: its config cannot be read ({error}).") from error
     return config
@@ -132,13 +154,19 @@ def _load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTr
     return frozen
 
 
-def _max_model_len(config: object, asked: int | None) -> int:
-    longest = config_value(config, "max_position_embeddings", "n_positions") or 2048
-    if asked is not None and asked > longest:
+def _max_model_len(config: PreTrainedConfig, asked: int | None) -> int:
+    longest = int(config_value(config, *_LENGTH_NAMES) or 2048)
+    if asked is not None and asked > longest * _stretch(config):
         raise ConfigurationError(
             f"max_model_len: {asked} is more than the {longest} positions of the base."
         )
-    return asked or int(longest)
+    return asked or longest
+
+
+def _stretch(config: PreTrainedConfig) -> float:
+    """How many times its own length a base can take, which `dynamic` embeddings are made for."""
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    return float(rope["factor"]) if rope.get("rope_type") == "dynamic" else 1.0
 
 
 def _eos_token_ids(model: PreTrainedModel) -> frozenset[int]:

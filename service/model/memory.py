@@ -6,7 +6,6 @@ import psutil
 import torch
 
 from service.errors import ConfigurationError
-from service.model.kv_store import LayerShape, bytes_per_block
 
 _GIB = 1 << 30
 _CPU_KV_SHARE = 0.25
@@ -27,36 +26,56 @@ class MemoryOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class PastCost:
+    """Bytes that a sequence's past takes."""
+
+    per_token: int
+    """In keys and values; 0 for a model that keeps nothing but states."""
+    per_sequence: int = 0
+    """In states whose size does not depend on the length."""
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryPlan:
     num_blocks: int
     kv_bytes: int
     device_adapter_bytes: int
 
 
-def plan_memory(
-    options: MemoryOptions, layers: dict[int, LayerShape], dtype: torch.dtype, device: torch.device
-) -> MemoryPlan:
-    """Raises `ConfigurationError` when not even one full sequence fits."""
+def plan_memory(options: MemoryOptions, cost: PastCost, device: torch.device) -> MemoryPlan:
+    """Raises `ConfigurationError` when not even one full sequence fits.
+
+    States are set aside for `max_num_seqs` sequences; what is left of `kv_bytes` becomes blocks.
+    """
     free = _free_bytes(device, options.gpu_memory_utilization)
     adapters = options.device_adapter_bytes
     if adapters is None:
         adapters = min(int(free * _ADAPTER_SHARE), _MAX_DEFAULT_ADAPTERS)
-    per_block = bytes_per_block(layers, options.block_size, dtype)
+    per_block = cost.per_token * options.block_size
+    states = cost.per_sequence * options.max_num_seqs
     # One more position than the longest sequence has, so that admission may look one token ahead.
     per_sequence = -(-(options.max_model_len + 1) // options.block_size)
-    useful = per_sequence * options.max_num_seqs * per_block
+    useful = states + per_sequence * options.max_num_seqs * per_block
     kv_bytes = options.kv_bytes
     if kv_bytes is None:
         share = _CPU_KV_SHARE if device.type == "cpu" else 1.0
         kv_bytes = max(0, min(useful, int((free - adapters) * share)))
-    num_blocks = kv_bytes // per_block
+    if kv_bytes < states:
+        raise ConfigurationError(
+            f"kv_bytes: {kv_bytes:,} bytes do not hold the states of max_num_seqs "
+            f"{options.max_num_seqs:,} sequences, {cost.per_sequence:,} bytes each; raise kv_bytes "
+            "or lower max_num_seqs."
+        )
+    num_blocks = per_sequence * options.max_num_seqs
+    if per_block:
+        num_blocks = (kv_bytes - states) // per_block
     if num_blocks < per_sequence:
         raise ConfigurationError(
             f"kv_bytes: {kv_bytes:,} bytes hold {num_blocks * options.block_size:,} tokens, but "
             f"one sequence of max_model_len {options.max_model_len:,} needs "
             f"{per_sequence * per_block:,} bytes; raise kv_bytes or lower max_model_len."
         )
-    return MemoryPlan(num_blocks, num_blocks * per_block, adapters)
+    return MemoryPlan(num_blocks, states + num_blocks * per_block, adapters)
 
 
 def _free_bytes(device: torch.device, utilization: float) -> int:

@@ -36,7 +36,10 @@ def device(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+LLAMA_LIKE = [name for name, one in ARCHITECTURES.items() if one.is_llama_like]
+
+
+@pytest.fixture(scope="module", params=LLAMA_LIKE)
 def bench(
     request: pytest.FixtureRequest, device: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Bench:

@@ -19,8 +19,8 @@ from service.engine.engine import Engine, EngineParts
 from service.engine.loader import AdapterLoader
 from service.engine.model_runner import ModelRunner
 from service.engine.scheduler import Scheduler, SchedulerConfig
-from service.model.kv_store import KVStore
-from service.model.lanes.ragged import RaggedLane
+from service.model.lanes.build import build_lane
+from service.model.lanes.lane import Lane
 from service.model.loader import LoadedBase
 from service.model.pool import AdapterPool
 
@@ -43,12 +43,18 @@ class Budgets:
 class RecordingLane:
     """Keeps the logits of every row of every request by position."""
 
-    def __init__(self, lane: RaggedLane) -> None:
+    def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self.name = lane.name
+        self.is_paged = lane.is_paged
+        self.forgotten: list[str] = []
         self.logits: dict[str, dict[int, torch.Tensor]] = {}
         self.num_mixed_steps = 0
         self.most_adapters_in_step = 0
+
+    def forget(self, request_id: str) -> None:
+        self.forgotten.append(request_id)
+        self._lane.forget(request_id)
 
     def run(self, step: Step, wanted: list[int]) -> torch.Tensor:
         rows = list(range(len(step.token_ids)))
@@ -103,18 +109,31 @@ class Outcome:
 
 
 class Harness:
-    def __init__(self, base: LoadedBase, source: CompiledFolders, budgets: Budgets) -> None:
-        device, dtype = base.model.device, base.model.dtype
+    def __init__(self, base: LoadedBase, source: CompiledFolders | None, budgets: Budgets) -> None:
+        device = base.model.device
         self.residency = Residency(
             budgets.device_bytes, budgets.host_bytes, page_bytes=budgets.page_bytes
         )
-        self.blocks = BlockManager(budgets.num_blocks, budgets.block_size, budgets.prefix_cache)
-        store = KVStore(base.layers, budgets.num_blocks, budgets.block_size, dtype, device)
-        self.lane = RecordingLane(RaggedLane(base.model, store, base.context))
+        lane = build_lane(
+            base.lane.name,
+            base.model,
+            base.context,
+            base.layers,
+            budgets.num_blocks,
+            budgets.block_size,
+        )
+        self.lane = RecordingLane(lane)
+        self.blocks = BlockManager(
+            budgets.num_blocks,
+            budgets.block_size,
+            budgets.prefix_cache and lane.is_paged,
+            base.length_classes,
+        )
         config = SchedulerConfig(
             max_num_seqs=budgets.max_num_seqs,
             max_num_batched_tokens=budgets.max_num_batched_tokens,
             max_mixed_prefill_tokens=budgets.max_mixed_prefill_tokens,
+            chunked_prefill=base.lane.can_chunk,
         )
         self._loaded: queue.SimpleQueue = queue.SimpleQueue()
         self._loader = AdapterLoader(source, pin_memory=False)

@@ -42,6 +42,7 @@ class Budgets:
     max_mixed_prefill_tokens: int = 5
     max_overtakes: int = 3
     prefix_cache: bool = True
+    chunked_prefill: bool = True
     device_pages: int = 4
     host_bytes: int = 6 * PAGE
     cold_load_timeout_s: float = 60.0
@@ -130,13 +131,19 @@ class FakeRunner:
     """Those that were added by hand."""
     steps: list[Step] = field(default_factory=list)
     error: BaseException | None = None
+    kept: set[str] = field(default_factory=set)
+    """Sequences of which a lane may keep something beside the blocks."""
     _kv: dict[int, Content] = field(default_factory=dict)
+
+    def forget(self, request_id: str) -> None:
+        self.kept.discard(request_id)
 
     def run(self, step: Step) -> StepResult:
         if self.error is not None:
             raise self.error
         self._check(step)
         self.steps.append(step)
+        self.kept |= {one.request_id for one in step.segments}
         self._write_prefixes(step)
         virtual = {one.row: one for one in step.virtual_rows}
         owner = {
@@ -198,11 +205,15 @@ class FakeRunner:
         assert slots == sorted(slots)
         assert len({one.request_id for one in step.segments}) == len(step.segments)
         assert len(step.segments) <= self.budgets.max_num_seqs
+        assert all(one.end <= one.final_len for one in step.segments)
         prefill = len(step.token_ids) - step.num_decode
         limit = self.budgets.max_num_batched_tokens - step.num_decode
         if step.num_decode:
             limit = min(limit, self.budgets.max_mixed_prefill_tokens)
-        assert prefill <= max(0, limit)
+        if self.budgets.chunked_prefill:
+            assert prefill <= max(0, limit)
+        else:
+            assert prefill <= limit or len(step.segments) == step.num_decode + 1
 
 
 @dataclass
@@ -243,6 +254,7 @@ class Machine:
             one.max_num_batched_tokens,
             one.max_mixed_prefill_tokens,
             one.max_overtakes,
+            one.chunked_prefill,
         )
         self.scheduler = Scheduler(config, self.blocks, self.residency)
         self.pool = FakePool()
@@ -332,6 +344,7 @@ class Machine:
         self._check_blocks()
         self._check_pins()
         self._check_device()
+        assert self.runner.kept <= {one.request_id for one in self.scheduler.running}
 
     def check_empty(self) -> None:
         """Nobody is left, so nothing may be in use."""

@@ -32,6 +32,7 @@ class AnyOrder(RuleBasedStateMachine):
         max_num_batched_tokens=st.integers(6, 20),
         max_overtakes=st.integers(0, 3),
         prefix_cache=st.sampled_from([True, True, True, False]),
+        chunked_prefill=st.booleans(),
     )
     def start(self, host_pages: int, **budgets: int) -> None:
         self.machine = Machine(host_bytes=host_pages * PAGE, **budgets)

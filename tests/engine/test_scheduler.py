@@ -40,6 +40,39 @@ def test_decode_rows_leave_less_than_the_mixed_budget_when_there_are_many() -> N
     assert rows_of(machine.runner.steps[-1])[late] == 1
 
 
+def test_without_chunks_a_prompt_longer_than_every_budget_is_computed_in_one_step() -> None:
+    machine = Machine(max_num_batched_tokens=16, chunked_prefill=False)
+    first = machine.add(3, max_tokens=20)
+    machine.step()
+    long = machine.add(40)
+    machine.step()
+    assert rows_of(machine.runner.steps[-1]) == {first: 1, long: 40}
+    machine.run()
+    machine.check_outputs()
+
+
+def test_without_chunks_prompts_share_a_step_only_as_far_as_its_budget_goes() -> None:
+    machine = Machine(max_num_batched_tokens=16, chunked_prefill=False)
+    one, other, late = machine.add(9), machine.add(7), machine.add(1)
+    machine.step()
+    assert rows_of(machine.runner.steps[-1]) == {one: 9, other: 7}
+    machine.step()
+    assert rows_of(machine.runner.steps[-1])[late] == 1
+
+
+def test_rows_say_from_the_start_how_long_their_sequence_may_become() -> None:
+    machine = Machine()
+    one = machine.add(5, max_tokens=4)
+    none = machine.add(5, max_tokens=0)
+    machine.run()
+    finals = {
+        (segment.request_id, segment.final_len)
+        for step in machine.runner.steps
+        for segment in step.segments
+    }
+    assert finals == {(one, 8), (none, 5)}
+
+
 def test_decode_rows_come_first_sorted_by_slot_whatever_the_order_of_arrival() -> None:
     machine = Machine(max_num_batched_tokens=32, device_pages=4)
     for number in (1, 2, 3):

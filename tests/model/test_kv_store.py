@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from service.model.attention import attend
-from service.model.kv_store import KVStore, LayerShape, bytes_per_block
+from service.model.kv_store import KVStore, LayerShape, bytes_per_token
 
 SHAPES = {0: LayerShape(2, 8, 4), 3: LayerShape(1, 8, 8)}
 CPU = torch.device("cpu")
@@ -32,8 +32,8 @@ def test_layers_are_apart() -> None:
     assert not any(one.any() for one in store.gather(3, torch.tensor([[0]])))
 
 
-def test_bytes_of_a_block_count_keys_and_values_of_every_layer() -> None:
-    assert bytes_per_block(SHAPES, 4, torch.bfloat16) == (2 * (8 + 4) + 1 * (8 + 8)) * 4 * 2
+def test_bytes_of_a_token_count_keys_and_values_of_every_layer() -> None:
+    assert bytes_per_token(SHAPES, torch.bfloat16) == (2 * (8 + 4) + 1 * (8 + 8)) * 2
 
 
 @pytest.mark.parametrize("left", [float("nan"), float("inf"), -float("inf"), 3e38, -3e38])

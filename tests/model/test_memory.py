@@ -5,12 +5,12 @@ import torch
 
 from service.errors import ConfigurationError
 from service.model import memory
-from service.model.kv_store import LayerShape
-from service.model.memory import MemoryOptions, plan_memory
+from service.model.memory import MemoryOptions, PastCost, plan_memory
 
-LAYERS = {0: LayerShape(2, 16, 16), 1: LayerShape(2, 16, 16)}
-PER_BLOCK = 2 * 64 * 4 * 16
-"""Two layers, 64 elements of 4 bytes, 16 tokens."""
+PER_TOKEN = 2 * 64 * 4
+"""Two layers, 64 elements of 4 bytes."""
+PER_BLOCK = 16 * PER_TOKEN
+KEYS_AND_VALUES = PastCost(PER_TOKEN)
 FREE = 1 << 30
 
 
@@ -19,7 +19,7 @@ def _free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_free_bytes", lambda device, utilization: FREE)
 
 
-def plan(**changes: int | None) -> memory.MemoryPlan:
+def plan(cost: PastCost = KEYS_AND_VALUES, **changes: int | None) -> memory.MemoryPlan:
     values = {
         "max_model_len": 100,
         "max_num_seqs": 4,
@@ -29,7 +29,7 @@ def plan(**changes: int | None) -> memory.MemoryPlan:
         "gpu_memory_utilization": 0.9,
     }
     options = MemoryOptions(**values | changes)
-    return plan_memory(options, LAYERS, torch.float32, torch.device("cpu"))
+    return plan_memory(options, cost, torch.device("cpu"))
 
 
 def test_no_more_is_taken_than_all_sequences_can_use() -> None:
@@ -65,3 +65,20 @@ def test_the_refusal_says_what_is_missing_and_what_to_do() -> None:
 def test_adapters_that_leave_no_memory_are_a_refusal_too() -> None:
     with pytest.raises(ConfigurationError, match="max_model_len"):
         plan(device_adapter_bytes=2 * FREE)
+
+
+def test_states_are_set_aside_for_all_sequences_and_blocks_take_what_is_left() -> None:
+    cost = PastCost(PER_TOKEN, per_sequence=1000)
+    assert plan(cost).kv_bytes == 4 * (1000 + 7 * PER_BLOCK)
+    found = plan(cost, kv_bytes=4 * 1000 + 8 * PER_BLOCK)
+    assert (found.num_blocks, found.kv_bytes) == (8, 4 * 1000 + 8 * PER_BLOCK)
+
+
+def test_a_model_that_keeps_only_states_never_runs_out_of_blocks() -> None:
+    found = plan(PastCost(0, per_sequence=1000))
+    assert (found.num_blocks, found.kv_bytes) == (4 * 7, 4 * 1000)
+
+
+def test_states_that_do_not_fit_are_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigurationError, match="lower max_num_seqs"):
+        plan(PastCost(0, per_sequence=1000), kv_bytes=3999)

@@ -6,7 +6,9 @@ from transformers import AutoModelForCausalLM, MixtralConfig
 
 from service.core import NO_SLOT, Step
 from service.model.context import SlotRun, StepContext, runs_of
-from service.model.lanes.self_test import ragged_difference, shrink
+from service.model.lanes.lane import LaneChoice
+from service.model.lanes.self_test import difference, make_tiny
+from service.model.lanes.shrink import shrink
 from service.model.probe import probe
 from service.model.sites import Site, SiteForm
 from service.operator.terms import Terms
@@ -62,7 +64,8 @@ def test_rows_that_do_not_match_the_step_are_an_error() -> None:
 
 
 def test_the_probe_finds_all_and_wanted_rows() -> None:
-    model = AutoModelForCausalLM.from_config(ARCHITECTURES["llama"](), dtype=torch.float32).eval()
+    config = ARCHITECTURES["llama"].make_config()
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     found = probe(model)
     assert found.row_maps.pop("lm_head") == "wanted"
     assert set(found.row_maps.values()) == {"all"}
@@ -72,7 +75,8 @@ def test_the_probe_finds_all_and_wanted_rows() -> None:
 
 
 def test_a_module_that_sees_rows_in_an_order_of_its_own_is_no_site() -> None:
-    model = AutoModelForCausalLM.from_config(ARCHITECTURES["llama"](), dtype=torch.float32).eval()
+    config = ARCHITECTURES["llama"].make_config()
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     mlp = model.model.layers[0].mlp
     original = mlp.forward
 
@@ -88,7 +92,7 @@ def test_a_module_that_sees_rows_in_an_order_of_its_own_is_no_site() -> None:
 
 def test_attention_of_a_mixture_of_experts_carries_adapters_and_experts_do_not() -> None:
     config = shrink(MixtralConfig(num_local_experts=4))
-    assert ragged_difference(config) < 1e-4
+    assert difference(make_tiny(config), LaneChoice("ragged")) < 1e-4
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     found = probe(model).row_maps
     assert found["model.layers.0.self_attn.q_proj"] == "all"

@@ -1,14 +1,35 @@
-"""A lane turns a step into a call of transformers' own, unchanged model code."""
+"""A lane turns a step into calls of transformers' own, unchanged model code."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 
 from service.core import Step
 
+LaneName = Literal["ragged", "padded", "solo"]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneChoice:
+    """Which lane runs an architecture exactly, found by the self-test."""
+
+    name: LaneName
+    can_chunk: bool = True
+    """Whether a prompt may be computed in several steps; False where the model's own code takes a
+    state of its past only together with a single token (state-space models)."""
+    rejected: tuple[tuple[str, str], ...] = ()
+    """(lane, why not) of the faster lanes."""
+
 
 class Lane(Protocol):
-    name: str
+    name: LaneName
+    is_paged: bool
+    """Keys and values lie in the blocks of a store, where sequences may share them."""
 
     def run(self, step: Step, wanted: list[int]) -> torch.Tensor:
-        """Logits `[len(wanted), vocab]` of the rows `wanted`, ascending; stores KV of all rows."""
+        """Logits `[len(wanted), vocab]` of the rows `wanted`, ascending; keeps the past of all
+        sequences of the step."""
+
+    def forget(self, request_id: str) -> None:
+        """The sequence has ended or starts anew: give up what the lane itself keeps of it."""

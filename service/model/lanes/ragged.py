@@ -7,11 +7,13 @@ from service.core import Segment, Step
 from service.model.attention import PagedAttention, register
 from service.model.context import StepContext
 from service.model.kv_store import KVStore
+from service.model.lanes.lane import LaneName
 from service.model.lanes.prefixes import write_prefixes
 
 
 class RaggedLane:
-    name = "ragged"
+    name: LaneName = "ragged"
+    is_paged = True
 
     def __init__(self, model: PreTrainedModel, store: KVStore, context: StepContext) -> None:
         self._model = model
@@ -19,6 +21,9 @@ class RaggedLane:
         self._context = context
         self._device = model.device
         model.set_attn_implementation(register(PagedAttention(context, store)))
+
+    def forget(self, request_id: str) -> None:
+        """Nothing is kept but what lies in the blocks."""
 
     @torch.inference_mode()
     def run(self, step: Step, wanted: list[int]) -> torch.Tensor:

@@ -1,11 +1,12 @@
-"""Whether an architecture can run ragged, found by trying: a tiny random model of the same class.
+"""Which lane runs an architecture exactly, found by trying on a tiny random model of its class.
 
-Widths are cut, and windows and rotary thresholds shrunk so that the prompts cross them: a few
-tokens through the real weights would reach neither, and bfloat16 noise hides errors.
+A few tokens through the real weights would reach neither a window nor a rotary threshold, and
+bfloat16 noise hides errors. So the lane of a new architecture is never looked up by its name.
 """
 
 import copy
-from typing import Any
+import itertools
+from dataclasses import dataclass
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -13,157 +14,169 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from service.core import NO_SLOT, Segment, Step
 from service.errors import ConfigurationError
 from service.model.context import StepContext
-from service.model.kv_store import KVStore
-from service.model.lanes.ragged import RaggedLane
+from service.model.lanes.build import build_lane, prepare
+from service.model.lanes.lane import LaneChoice
+from service.model.lanes.shrink import VOCABULARY, small_configs
 from service.model.probe import probe
 
 TOLERANCE = 1e-4
 _BLOCK_SIZE = 4
-_WINDOW = 5
-_THRESHOLD = 8
-_LENGTHS = (17, 11, 3)
+_CHUNKS = (5, 4)
+"""How a prompt begins; the second one comes with a past. What follows are single tokens."""
+_LENGTHS = (17, 11, 3, 1)
 _STAGGER = 3
 """Steps between the starts of two prompts: the short one runs beside the end of a long one."""
-_VOCABULARY = 128
-_HEAD_DIM = 16
+_MAX_PARAMETERS = 100_000_000
+_CANDIDATES = (
+    LaneChoice("ragged"),
+    LaneChoice("padded"),
+    LaneChoice("solo"),
+    LaneChoice("solo", can_chunk=False),
+)
 
 
-def check_ragged(config: PreTrainedConfig) -> None:
-    """Raises `ConfigurationError` when the architecture is not exact in the ragged lane."""
-    try:
-        difference = ragged_difference(shrink(config))
-    except Exception as error:
-        raise ConfigurationError(
-            f"base_model: the architecture {config.model_type!r} does not run in the ragged lane "
-            f"({type(error).__name__}: {error})."
-        ) from error
-    if not difference <= TOLERANCE:
-        raise ConfigurationError(
-            f"base_model: the architecture {config.model_type!r} is not exact in the ragged lane "
-            f"(logits differ by {difference:.2g})."
-        )
+@dataclass(frozen=True, slots=True)
+class TinyModel:
+    model: PreTrainedModel
+    """Never run in a lane itself: lanes change the modules of a model."""
+    prompts: list[list[int]]
+    expected: list[torch.Tensor]
+    """`[tokens, vocab]` of each prompt alone, by transformers' own code."""
 
 
-def shrink(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The same architecture, small; layer patterns, norms, biases and scalings stay."""
-    small = copy.deepcopy(config.get_text_config())
-    heads = getattr(small, "num_attention_heads", 4)
-    group = max(1, heads // (getattr(small, "num_key_value_heads", None) or heads))
-    _set(small, "num_attention_heads", 4)
-    _set(small, "num_key_value_heads", 2 if group > 1 else 4)
-    _set(small, "hidden_size", 4 * _HEAD_DIM)
-    _set(small, "head_dim", _HEAD_DIM)
-    _set(small, "intermediate_size", 96)
-    _set(small, "vocab_size", _VOCABULARY)
-    _set(small, "sliding_window", _WINDOW)
-    _cut_layers(small)
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        _set(small, name, 1)
-    _set(small, "original_max_position_embeddings", _THRESHOLD)
-    for rope in _rope_dicts(small):
-        if rope.get("rope_type") == "dynamic":
-            small.max_position_embeddings = _THRESHOLD
-        if "original_max_position_embeddings" in rope:
-            rope["original_max_position_embeddings"] = _THRESHOLD
-        for factors in {"short_factor", "long_factor"} & rope.keys():
-            rope[factors] = rope[factors][: _HEAD_DIM // 2]
-    return small
+def choose_lane(config: PreTrainedConfig) -> LaneChoice:
+    """The fastest exact one. Raises `ConfigurationError` when there is none."""
+    problems: list[str] = []
+    for small in small_configs(config):
+        try:
+            return _choose(make_tiny(small))
+        except Exception as error:
+            problems.append(_sentence(error))
+    raise ConfigurationError(
+        f"base_model: the architecture {config.model_type!r} runs exactly in no lane "
+        f"({problems[0]})."
+    )
 
 
-def _set(config: Any, name: str, value: Any) -> None:
-    if getattr(config, name, None) is not None:
-        setattr(config, name, value)
+def _choose(tiny: TinyModel) -> LaneChoice:
+    rejected: list[tuple[str, str]] = []
+    for candidate in _CANDIDATES:
+        reason = _why_not(tiny, candidate)
+        if reason is None:
+            return LaneChoice(candidate.name, candidate.can_chunk, tuple(rejected))
+        rejected.append((candidate.name, reason))
+    raise ValueError("; ".join(f"{name}: {reason}" for name, reason in rejected))
 
 
-def _cut_layers(config: Any) -> None:
-    """Enough layers to meet every layer type once."""
-    kinds = getattr(config, "layer_types", None)
-    if not kinds:
-        _set(config, "num_hidden_layers", 2)
-        return
-    needed = max(kinds.index(kind) for kind in set(kinds)) + 1
-    count = min(len(kinds), max(2, needed))
-    config.layer_types = kinds[:count]
-    config.num_hidden_layers = count
-
-
-def _rope_dicts(config: Any) -> list[dict[str, Any]]:
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    nested = [value for value in rope.values() if isinstance(value, dict)]
-    return nested or [rope]
-
-
-def ragged_difference(config: PreTrainedConfig) -> float:
-    """Largest logit difference between each prompt alone and all of them mixed, in chunks."""
-    with torch.random.fork_rng():
+def make_tiny(config: PreTrainedConfig) -> TinyModel:
+    """Raises when transformers itself cannot run it: the widths do not fit each other."""
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    if skeleton.num_parameters() > _MAX_PARAMETERS:
+        raise ValueError(f"{skeleton.num_parameters():,} parameters are too many for a test")
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, dtype=torch.float32
         ).eval()
         _sharpen(model)
-        prompts = [torch.randint(3, _VOCABULARY, (length,)).tolist() for length in _LENGTHS]
-    model.set_attn_implementation("eager")
-    alone = [_solo(model, prompt) for prompt in prompts]
-    mixed = _ragged(model, prompts)
-    return max((one - other).abs().max().item() for one, other in zip(alone, mixed, strict=True))
+        prompts = [torch.randint(3, VOCABULARY, (length,)).tolist() for length in _LENGTHS]
+    oracle = copy.deepcopy(model)
+    if oracle._can_set_attn_implementation():
+        oracle.set_attn_implementation("eager")
+    # Short ones first: transformers' `dynamic` rotary embeddings remember the longest call.
+    alone = {len(prompt): _alone(oracle, prompt) for prompt in sorted(prompts, key=len)}
+    return TinyModel(model, prompts, [alone[len(prompt)] for prompt in prompts])
+
+
+def difference(tiny: TinyModel, choice: LaneChoice) -> float:
+    """Largest logit difference between each prompt alone and all of them mixed, in chunks."""
+    model, context = copy.deepcopy(tiny.model), StepContext()
+    prepare(model, choice.name, context)
+    longest = -(-max(_LENGTHS) // _BLOCK_SIZE)
+    layers = probe(model, choice.name).layers
+    num_blocks = longest * len(_LENGTHS)
+    lane = build_lane(choice.name, model, context, layers, num_blocks, _BLOCK_SIZE)
+    tables = [list(range(index * longest, (index + 1) * longest)) for index in range(len(_LENGTHS))]
+    largest = 0.0
+    for parts in _schedule(_CHUNKS if choice.can_chunk else (sum(_CHUNKS),)):
+        step = _step(tiny, parts, tables)
+        wanted = [row for row in range(len(step.token_ids)) if (row + len(parts)) % 3]
+        expected = torch.stack([_expected(tiny, step, row) for row in wanted])
+        found = lane.run(step, wanted)
+        if found.shape != expected.shape:
+            return float("inf")
+        largest = max(largest, (found - expected).abs().max().item())
+    return largest
+
+
+def _why_not(tiny: TinyModel, choice: LaneChoice) -> str | None:
+    try:
+        found = difference(tiny, choice)
+    except Exception as error:
+        return f"does not run ({_sentence(error)})"
+    return None if found <= TOLERANCE else f"logits differ by {found:.2g}"
+
+
+def _sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
 
 
 @torch.inference_mode()
 def _sharpen(model: PreTrainedModel) -> None:
-    """Fresh weights are so small that attention hardly counts; a wrong mask has to show."""
+    """Fresh weights are so small that attention hardly counts; a wrong mask has to show. Those of
+    another size were made by a rule (state-space matrices), and stay."""
     for parameter in model.parameters():
-        if parameter.ndim > 1:
+        if parameter.ndim > 1 and parameter.std() < 0.1:
             parameter.mul_(8.0)
 
 
 @torch.inference_mode()
-def _solo(model: PreTrainedModel, prompt: list[int]) -> torch.Tensor:
+def _alone(model: PreTrainedModel, prompt: list[int]) -> torch.Tensor:
     logits: torch.Tensor = model(torch.tensor([prompt]), use_cache=False).logits[0]
     return logits
 
 
-def _ragged(model: PreTrainedModel, prompts: list[list[int]]) -> list[torch.Tensor]:
-    """Each prompt in chunks of 5, then token by token, all prompts in every step."""
-    longest = -(-max(map(len, prompts)) // _BLOCK_SIZE)
-    store = KVStore(
-        probe(model).layers, longest * len(prompts), _BLOCK_SIZE, model.dtype, model.device
-    )
-    lane = RaggedLane(model, store, StepContext())
-    tables = [list(range(index * longest, (index + 1) * longest)) for index in range(len(prompts))]
-    logits: list[list[torch.Tensor]] = [[] for _ in prompts]
-    done = [0] * len(prompts)
-    for number in range(sum(_LENGTHS)):
-        chunks = [
-            (index, prompt[done[index] :][: 5 if done[index] < 5 else 1])
-            for index, prompt in enumerate(prompts)
-            if done[index] < len(prompt) and number >= _STAGGER * index
-        ]
-        if not chunks:
-            break
-        chunks.sort(key=lambda chunk: len(chunk[1]) > 1)
-        output = lane.run(step := _step(chunks, done, tables), list(range(len(step.token_ids))))
-        for (index, tokens), segment in zip(chunks, step.segments, strict=True):
-            logits[index].append(output[segment.first_row : segment.first_row + len(tokens)])
-            done[index] += len(tokens)
-    return [torch.cat(parts) for parts in logits]
+def _schedule(chunks: tuple[int, ...]) -> list[list[tuple[int, int, int]]]:
+    """Steps of (prompt, first position, end), decode rows first; all prompts that have begun are in
+    every step."""
+    steps: list[list[tuple[int, int, int]]] = []
+    for index, length in enumerate(_LENGTHS):
+        sizes = itertools.chain(chunks, itertools.repeat(1))
+        start = 0
+        for number in itertools.count(_STAGGER * index):
+            end = min(length, start + next(sizes))
+            steps.extend([] for _ in range(number + 1 - len(steps)))
+            steps[number].append((index, start, end))
+            start = end
+            if start == length:
+                break
+    return [sorted(step, key=lambda part: part[2] - part[1] > 1) for step in steps]
 
 
-def _step(chunks: list[tuple[int, list[int]]], done: list[int], tables: list[list[int]]) -> Step:
+def _step(tiny: TinyModel, parts: list[tuple[int, int, int]], tables: list[list[int]]) -> Step:
     segments: list[Segment] = []
     token_ids: list[int] = []
     positions: list[int] = []
-    for index, tokens in chunks:
+    for index, start, end in parts:
+        prompt, first_row = tiny.prompts[index], len(token_ids)
         segments.append(
-            Segment(str(index), len(token_ids), len(tokens), done[index], tables[index])
+            Segment(str(index), first_row, end - start, start, tables[index], len(prompt))
         )
-        token_ids += tokens
-        positions += range(done[index], done[index] + len(tokens))
+        token_ids += prompt[start:end]
+        positions += range(start, end)
     return Step(
         token_ids=token_ids,
         positions=positions,
         row_slot=[NO_SLOT] * len(token_ids),
         segments=segments,
-        num_decode=sum(len(tokens) == 1 for _, tokens in chunks),
+        num_decode=sum(end - start == 1 for _, start, end in parts),
         samples=[],
         prompt_scores=[],
     )
+
+
+def _expected(tiny: TinyModel, step: Step, row: int) -> torch.Tensor:
+    segment = next(one for one in reversed(step.segments) if one.first_row <= row)
+    return tiny.expected[int(segment.request_id)][step.positions[row]]
