@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.core import AdapterRef, GenerationRequest, SamplingParams
+from service.core import AdapterRef, GenerationRequest, LengthClasses, SamplingParams
 from service.engine.prefix_cache import PrefixCache
 from service.engine.sequence import Sequence
 from tests.engine.machine import PAGE, Machine, ref
@@ -264,8 +264,8 @@ def test_cached_blocks_are_no_blocks_in_use_and_hold_nobody_up() -> None:
         assert machine.engine.stats.kv_blocks_used == 0
 
 
-def sequence_of(*ids: int, **fields: object) -> Sequence:
-    request = GenerationRequest("r", ids, SamplingParams(1), **fields)
+def sequence_of(*ids: int, max_tokens: int = 1) -> Sequence:
+    request = GenerationRequest("r", ids, SamplingParams(max_tokens))
     return Sequence(request, 0, frozenset(), block_table=[7, 8], num_computed=len(ids) - 1)
 
 
@@ -273,6 +273,20 @@ def test_another_salt_gives_other_keys() -> None:
     one, other = PrefixCache(2), PrefixCache(2, salt="tenant")
     assert one._key(sequence_of(5, 6, 7), 0) == one._key(sequence_of(5, 6, 9), 0)
     assert one._key(sequence_of(5, 6, 7), 0) != other._key(sequence_of(5, 6, 7), 0)
+
+
+def test_a_sequence_that_the_base_treats_as_long_finds_nothing_of_a_short_one() -> None:
+    """Rotary embeddings beyond a threshold: other keys for the same tokens, from the first on."""
+    base = LengthClasses(threshold=5)
+    cache = PrefixCache(2, base)
+    cache.publish(sequence_of(5, 6, 7, 8, 9, max_tokens=1), 0)
+    assert cache.find(sequence_of(5, 6, 7, 8, 9, max_tokens=1)) == [7, 8]
+    assert cache.find(sequence_of(5, 6, 7, 8, max_tokens=2)) == [7]
+    assert cache.find(sequence_of(5, 6, 7, 8, 9, max_tokens=2)) == []
+    gradual = PrefixCache(2, replace(base, are_gradual=True))
+    gradual.publish(sequence_of(5, 6, 7, 8, 9, max_tokens=3), 0)
+    assert gradual.find(sequence_of(5, 6, 7, 8, 9, max_tokens=3)) == [7, 8]
+    assert gradual.find(sequence_of(5, 6, 7, 8, 9, max_tokens=4)) == []
 
 
 def test_a_block_is_found_by_all_that_lies_before_it() -> None:
