@@ -47,6 +47,7 @@ from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.pool import AdapterPool
 from service.settings import Settings
 from service.telemetry import Metrics, Telemetry
+from service.templates.renderer import TemplateRenderer
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +90,7 @@ def build_services(settings: Settings) -> Services:
         is_checking_uploads=settings.verify_uploads,
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
     )
+    renderer = TemplateRenderer()
     telemetry = Telemetry(Metrics(engine.stats), structlog.get_logger("service.access"))
     build = _build_info(base)
     return Services(
@@ -97,7 +99,7 @@ def build_services(settings: Settings) -> Services:
         build=build,
         generation=GenerationHandler(
             base.description,
-            AdapterTexts(base.tokenizer),
+            AdapterTexts(base.tokenizer, renderer, store.object_folder),
             registry,
             engine,
             telemetry.metrics,
@@ -107,13 +109,20 @@ def build_services(settings: Settings) -> Services:
         engine=engine,
         telemetry=telemetry,
         lifecycle=Lifecycle(),
-        running=partial(_running, engine, adapters, server, warm_compiler=settings.warm_compiler),
+        running=partial(
+            _running, engine, adapters, renderer, server, warm_compiler=settings.warm_compiler
+        ),
     )
 
 
 @asynccontextmanager
 async def _running(
-    engine: AsyncEngine, adapters: AdapterService, server: CompileServer, *, warm_compiler: bool
+    engine: AsyncEngine,
+    adapters: AdapterService,
+    renderer: TemplateRenderer,
+    server: CompileServer,
+    *,
+    warm_compiler: bool,
 ) -> AsyncIterator[None]:
     if warm_compiler:
         # Now, because importing peft beside running streams would cost them dearly.
@@ -127,12 +136,17 @@ async def _running(
     finally:
         await engine.stop()
         await adapters.close()
+        await renderer.close()
         server.close()
 
 
 def rebuild(store: AdapterStore, compiler: ChildCompiler) -> Callable[[str, Path], Path]:
     """How the cache gets back a compiled form that it has lost: from the store's original."""
-    return lambda digest, work: compiler.compile(store.object_folder(digest), work).compiled
+
+    def run(digest: str, work: Path) -> Path:
+        return compiler.compile(store.object_folder(digest), work, is_stored=True).compiled
+
+    return run
 
 
 @contextmanager

@@ -77,6 +77,8 @@ class Verdict:
             "prefix_tokens": manifest.num_prefix_tokens,
             "tasks": manifest.num_tasks,
             "memory_bytes": manifest.payload_bytes(self.base.dtype),
+            "chat_template": "own" if manifest.has_chat_template else "base",
+            "added_tokens": manifest.num_added_tokens,
             "summable": manifest.is_summable,
             "digest": f"sha256:{manifest.digest}",
             "warnings": list(self.outcome.warnings),

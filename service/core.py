@@ -47,6 +47,8 @@ class AdapterRef:
     """Of a multitask adapter, whose requests must say which; 0 = it has no tasks."""
     is_summable: bool = False
     """Nothing but low-rank products (and learned biases), so that it may take part in a sum."""
+    text_digest: str = ""
+    """sha256 (hex) of the chat template and the tokens of its own; empty = it has none."""
     parts: "tuple[AdapterPart, ...]" = ()
     """Of a weighted sum of adapters, which has a digest of its own and no version number."""
 

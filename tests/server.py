@@ -93,8 +93,7 @@ class Server:
         return answer
 
     def upload(self, name: str, folder: Path) -> httpx.Response:
-        names = ["adapter_config.json", "adapter_model.safetensors"]
-        files = [("files", (one, (folder / one).read_bytes())) for one in names]
+        files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
         return self.client.post("/v1/adapters", data={"name": name}, files=files)
 
     def metric(self, name: str, **labels: str) -> float:

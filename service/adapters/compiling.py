@@ -17,13 +17,23 @@ class CompileOutcome:
     compiled: Path
     warnings: tuple[str, ...]
     unused_files: tuple[str, ...]
+    text_files: tuple[Path, ...] = ()
+    """Those of `TEXT_FILES` that the version has, where the compiler wrote them."""
 
 
 class Compiler(Protocol):
-    def compile(self, source: Path, work: Path, convert_rank: int | None = None) -> CompileOutcome:
+    def compile(
+        self,
+        source: Path,
+        work: Path,
+        convert_rank: int | None = None,
+        *,
+        is_stored: bool = False,
+    ) -> CompileOutcome:
         """Check and compile a PEFT folder or an archive of one; blocking, thread-safe.
 
         With `convert_rank` the upload is first approximated by a LoRA of that rank.
+        `is_stored`: the source is the folder of a version that was published before.
         Writes only under the existing folder `work`. Raises `AdapterRefused` or `UploadTooLarge`.
         """
 

@@ -12,7 +12,12 @@ TOKENIZER_FILES = frozenset(
 CHAT_TEMPLATES = frozenset({"chat_template.jinja", "chat_template.json"})
 
 VERSION_FILES = (CONFIG, WEIGHTS)
-"""What a stored version consists of."""
+"""What every stored version consists of."""
+
+CHAT_TEMPLATE = "chat_template.jinja"
+ADDED_TOKENS = "added_tokens.json"
+TEXT_FILES = (CHAT_TEMPLATE, ADDED_TOKENS)
+"""What a version may have beside them, in a form of the compiler's own: never a client's bytes."""
 
 READ_FILES = frozenset(VERSION_FILES) | TOKENIZER_FILES | CHAT_TEMPLATES
 """Everything else is dropped unread."""

@@ -14,6 +14,9 @@ class AdapterLimits:
     max_lora_rank: int = 512
     max_config_bytes: int = 1 << 20
     max_tokenizer_bytes: int = 64 << 20
+    max_chat_template_bytes: int = 128 << 10
+    max_added_tokens: int = 10_000
+    """Tokens that an adapter's tokenizer may have beside the base's."""
     max_refusals: int = 50
     """Reasons reported for one upload; the rest is counted."""
     compile_timeout_s: float = 120.0

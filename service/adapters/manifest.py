@@ -58,6 +58,11 @@ class Manifest:
     is_summable: bool = False
     """Nothing but A and B (and `d` of a learned bias), so that it may take part in a sum."""
     conversion: Conversion | None = None
+    text_digest: str = ""
+    """sha256 (hex) over the version's `TEXT_FILES`; empty = its text is the base's."""
+    has_chat_template: bool = False
+    """Whether one of its own is among them."""
+    num_added_tokens: int = 0
 
     def payload_bytes(self, dtype: str) -> int:
         """Size of the compiled payload in run dtype `dtype`, without compiling."""

@@ -38,9 +38,9 @@ class ObjectFolder:
         if target.exists():
             return
         draft.mkdir()
-        for name in outcome.files:
-            (outcome.folder / name).rename(draft / name)
-            durable.sync_file(draft / name, "object.file")
+        for path in (*(outcome.folder / name for name in outcome.files), *outcome.text_files):
+            path.rename(draft / path.name)
+            durable.sync_file(draft / path.name, "object.file")
         data = json.dumps(outcome.manifest.to_json()).encode()
         durable.write_file(draft / RECORD, "object.record", lambda file: file.write(data))
         durable.fsync_folder(draft)

@@ -7,9 +7,8 @@ import threading
 import time
 
 from service.adapters.limits import AdapterLimits
+from service.process_limits import NICENESS, limit
 
-NICENESS = 10
-"""Lower, and it would take the cores of running streams; higher, and it starves beside them."""
 _PARENT_POLL_SECONDS = 0.2
 
 
@@ -19,10 +18,10 @@ def confine(limits: AdapterLimits, parent: int, *, data_bytes: int = 0) -> None:
     A base that is mapped read-only does not count as data.
     """
     seconds = int(limits.compile_timeout_s) + 1
-    _limit(resource.RLIMIT_DATA, data_bytes + limits.compile_memory_bytes)
-    _limit(resource.RLIMIT_CPU, seconds)
-    _limit(resource.RLIMIT_FSIZE, limits.max_unpacked_bytes)
-    _limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_DATA, data_bytes + limits.compile_memory_bytes)
+    limit(resource.RLIMIT_CPU, seconds)
+    limit(resource.RLIMIT_FSIZE, limits.max_unpacked_bytes)
+    limit(resource.RLIMIT_CORE, 0)
     signal.alarm(seconds)
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     exit_with(parent)
@@ -31,13 +30,6 @@ def confine(limits: AdapterLimits, parent: int, *, data_bytes: int = 0) -> None:
 def exit_with(parent: int) -> None:
     """A server that was killed must not leave a child behind that still writes."""
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _limit(kind: int, value: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(kind, (value, value))
 
 
 def _watch(parent: int) -> None:

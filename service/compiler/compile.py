@@ -1,5 +1,6 @@
 """One upload, from files to a compiled form: everything is checked before anything is written."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,15 @@ from service.adapters.files import CONFIG, PICKLED_WEIGHTS, VERSION_FILES, WEIGH
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
 from service.adapters.safetensors_header import MalformedFile, read_tensor_infos, strict_json
+from service.adapters.text_files import text_digest
 from service.compiler.arrays import MappedFile
 from service.compiler.base_identity import base_disagreements
 from service.compiler.digest import content_digest
 from service.compiler.job import Job, Result
 from service.compiler.kinds.kind import KINDS, PlannerFor, plain_planner
+from service.compiler.own_text import OwnText, read_text
 from service.compiler.refusals import Refusals
 from service.compiler.terms import Plan
-from service.compiler.tokenizer_files import check_tokenizer_files
 from service.compiler.unpack import unpack
 from service.compiler.upload import Upload
 
@@ -25,7 +27,7 @@ def run_job(job: Job, planner_for: PlannerFor = plain_planner) -> Result:
     source, work = Path(job.source), Path(job.work)
     folder, names = _open_source(source, work, job.limits)
     refusals = Refusals(job.limits.max_refusals)
-    check_tokenizer_files(folder, names, Path(job.base.folder), job.limits, refusals)
+    text = read_text(folder, names, job, refusals)
     config = _read_config(folder, names, job.limits, refusals)
     warnings = _check_base(config, job, refusals)
     upload = _read_upload(config, folder, names, refusals)
@@ -34,18 +36,21 @@ def run_job(job: Job, planner_for: PlannerFor = plain_planner) -> Result:
         refusals.raise_if_any()
         return Result(needs_peft=True, folder=str(folder))
     plan = planner(upload, job.base, job.limits, refusals)
-    digest = content_digest(plan)
+    text_files = text.files()
+    digest = content_digest(plan, text_digest(text_files))
     compiled = work / "compiled"
     header = plan.header(digest, job.base.fingerprint, job.base.dtype)
     with compiled.open("xb") as file:
         write_compiled(file, header, plan.chunks())
+    _write_text(work, text_files)
     return Result(
-        manifest=_manifest(plan, digest, folder),
+        manifest=_manifest(plan, text, digest, folder),
         folder=str(folder),
         files=VERSION_FILES,
         compiled=str(compiled),
         warnings=(*warnings, *plan.warnings),
-        unused_files=tuple(sorted(name for name in names if name not in VERSION_FILES)),
+        unused_files=tuple(sorted(set(names) - set(VERSION_FILES) - text.used_files)),
+        text_files=tuple(sorted(text_files)),
     )
 
 
@@ -121,13 +126,22 @@ def _read_upload(
     return Upload(config, infos, MappedFile(folder / WEIGHTS))
 
 
-def _manifest(plan: Plan, digest: str, folder: Path) -> Manifest:
+def _write_text(work: Path, files: Mapping[str, bytes]) -> None:
+    if files:
+        (work / "text").mkdir()
+    for name, data in files.items():
+        (work / "text" / name).write_bytes(data)
+
+
+def _manifest(plan: Plan, text: OwnText, digest: str, folder: Path) -> Manifest:
+    text_files = text.files()
+    num_bytes = sum((folder / name).stat().st_size for name in VERSION_FILES)
     return Manifest(
         digest=digest,
         kind=plan.kind,
         rank=plan.rank,
         targets=plan.targets,
-        num_bytes=sum((folder / name).stat().st_size for name in VERSION_FILES),
+        num_bytes=num_bytes + sum(map(len, text_files.values())),
         low_rank_sizes=plan.low_rank_sizes(),
         vector_sizes=plan.vector_sizes(),
         byte_sizes=plan.byte_sizes(),
@@ -137,4 +151,7 @@ def _manifest(plan: Plan, digest: str, folder: Path) -> Manifest:
         num_tasks=plan.front.num_tasks,
         invocation_tokens=plan.front.invocation,
         is_summable=plan.is_summable,
+        text_digest=text_digest(text_files),
+        has_chat_template=text.template is not None,
+        num_added_tokens=len(text.tokens.tokens),
     )

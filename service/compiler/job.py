@@ -24,6 +24,8 @@ class Job:
     limits: AdapterLimits
     is_base_strict: bool
     """A base or revision that disagrees is a refusal instead of a warning."""
+    is_stored: bool = False
+    """The source is a version of the store, whose `TEXT_FILES` are the compiler's own."""
     task: Task = "compile"
     convert_rank: int = 0
     """Of a conversion."""
@@ -35,6 +37,7 @@ class Job:
             "work": self.work,
             "limits": asdict(self.limits),
             "is_base_strict": self.is_base_strict,
+            "is_stored": self.is_stored,
             "task": self.task,
             "convert_rank": self.convert_rank,
         }
@@ -59,6 +62,8 @@ class Result:
     compiled: str = ""
     warnings: tuple[str, ...] = ()
     unused_files: tuple[str, ...] = ()
+    text_files: tuple[str, ...] = ()
+    """Names in the folder `text` of the work folder."""
     refusals: tuple[Refusal, ...] = ()
     too_large: str = ""
     needs_peft: bool = False
@@ -84,6 +89,7 @@ class Result:
             compiled=str(raw["compiled"]),
             warnings=tuple(map(str, raw["warnings"])),
             unused_files=tuple(map(str, raw["unused_files"])),
+            text_files=tuple(map(str, raw["text_files"])),
             refusals=tuple(Refusal(**reason) for reason in raw["refusals"]),
             too_large=str(raw["too_large"]),
             needs_peft=bool(raw["needs_peft"]),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from service.adapters.compiling import CompileOutcome
-from service.adapters.files import VERSION_FILES
+from service.adapters.files import TEXT_FILES, VERSION_FILES
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Conversion
 from service.compiler.child_environment import child_environment
@@ -46,13 +46,21 @@ class ChildCompiler:
         self._free = threading.BoundedSemaphore(limits.max_parallel_compiles)
         self._server = server or CompileServer(Path(base.folder))
 
-    def compile(self, source: Path, work: Path, convert_rank: int | None = None) -> CompileOutcome:
+    def compile(
+        self,
+        source: Path,
+        work: Path,
+        convert_rank: int | None = None,
+        *,
+        is_stored: bool = False,
+    ) -> CompileOutcome:
         conversion: Conversion | None = None
         with self._free:
             if convert_rank is not None:
                 conversion = self._convert(source, work, convert_rank)
                 source = work / "converted"
-            result = self._run(self._job(source, work, "compile"), work)
+            job = replace(self._job(source, work, "compile"), is_stored=is_stored)
+            result = self._run(job, work)
         _raise_if_refused(result)
         if result.manifest is None or not _is_plausible(result, source, work):
             _log.warning("compile failed: %s", result.crash)
@@ -64,6 +72,7 @@ class ChildCompiler:
             compiled=Path(result.compiled),
             warnings=result.warnings,
             unused_files=result.unused_files,
+            text_files=tuple(work / "text" / name for name in result.text_files),
         )
 
     def reference(self, source: Path, work: Path) -> Path:
@@ -166,13 +175,18 @@ def _raise_if_refused(result: Result) -> None:
 
 def _is_plausible(result: Result, source: Path, work: Path) -> bool:
     """A child that was taken over must not make the server move files of its choice."""
-    folder, compiled = Path(result.folder), Path(result.compiled)
+    folder, compiled, text = Path(result.folder), Path(result.compiled), work / "text"
     return (
         folder in (source, work / "unpacked")
         and compiled == work / "compiled"
         and not compiled.is_symlink()
         and result.files == VERSION_FILES
         and not any((folder / name).is_symlink() for name in result.files)
+        and set(result.text_files) <= set(TEXT_FILES)
+        and len(set(result.text_files)) == len(result.text_files)
+        and not any(
+            path.is_symlink() for path in (text, *(text / name for name in result.text_files))
+        )
     )
 
 

@@ -22,6 +22,9 @@ class VersionView:
     targets: tuple[str, ...]
     num_bytes: int
     is_current: bool
+    has_chat_template: bool
+    """Of its own."""
+    num_added_tokens: int
     tier: Tier
     """The fastest place that holds it now."""
     warnings: tuple[str, ...]
@@ -69,6 +72,8 @@ def view_version(
         rank=manifest.rank,
         targets=manifest.targets,
         num_bytes=manifest.num_bytes,
+        has_chat_template=manifest.has_chat_template,
+        num_added_tokens=manifest.num_added_tokens,
         is_current=history.current == version.number,
         tier=tier,
         warnings=version.warnings,

@@ -285,6 +285,7 @@ class AdapterService:
             num_prefix_tokens=manifest.num_prefix_tokens,
             invocation_tokens=manifest.invocation_tokens,
             num_tasks=manifest.num_tasks,
+            text_digest=manifest.text_digest,
         )
 
     def _model(self, model: str, ref: AdapterRef) -> ModelEntry:

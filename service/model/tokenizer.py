@@ -1,9 +1,13 @@
 """transformers' tokenizer behind the protocol of `service/text.py`."""
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tokenizers
+
+from service.adapters.own_tokens import AddedToken, OwnTokens
 from service.errors import InvalidRequest
 
 
@@ -20,6 +24,38 @@ class HFTokenizer:
         self._is_byte_level = _decodes_bytes(tokenizer)
         fallback = tokenizer.eos_token_id
         self.eos_token_ids = eos_token_ids or frozenset([fallback] if fallback is not None else [])
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """By role (`eos_token`, …): what chat templates find under these names."""
+        roles: dict[str, str] = self._tokenizer.special_tokens_map
+        return roles
+
+    def with_own_tokens(self, own: OwnTokens) -> "HFTokenizer":
+        """The base's tokenizer with an adapter's tokens; shares the vocabulary, so it is cheap.
+
+        Raises `ValueError` when a token would not get its id.
+        """
+        backend = tokenizers.Tokenizer(self._tokenizer.backend_tokenizer.model)
+        for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+            setattr(backend, part, getattr(self._tokenizer.backend_tokenizer, part))
+        added = dict(self._tokenizer.added_tokens_decoder)
+        added |= {token.id: _added_token(token) for token in own.tokens}
+        # The ids follow from the order.
+        backend.add_tokens([added[number] for number in sorted(added)])
+        if {number: str(token) for number, token in added.items()} != {
+            number: str(token) for number, token in backend.get_added_tokens_decoder().items()
+        }:
+            raise ValueError("the tokens do not fit the base's tokenizer")
+        tokenizer = copy.copy(self._tokenizer)
+        tokenizer._tokenizer = backend
+        tokenizer._special_tokens_map = {**tokenizer._special_tokens_map, **own.special_tokens}
+        return HFTokenizer(tokenizer, self.eos_token_ids)
+
+    def token_id(self, content: str) -> int | None:
+        """Of a whole token."""
+        number: int | None = self._tokenizer.backend_tokenizer.token_to_id(content)
+        return number
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
@@ -61,6 +97,17 @@ class HFTokenizer:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InvalidRequest(f"The chat template refuses: {reason}", "messages") from error
         return prompt
+
+
+def _added_token(token: AddedToken) -> tokenizers.AddedToken:
+    return tokenizers.AddedToken(
+        token.content,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=token.normalized,
+        special=token.special,
+    )
 
 
 def _decodes_bytes(tokenizer: Any) -> bool:

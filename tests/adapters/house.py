@@ -57,7 +57,9 @@ class House:
         )
 
     def _rebuild(self, digest: str, work: Path) -> Path:
-        return self.compiler.compile(self.store.object_folder(digest), work).compiled
+        return self.compiler.compile(
+            self.store.object_folder(digest), work, is_stored=True
+        ).compiled
 
     async def publish(self, name: str, folder: Path) -> PublishResult:
         return await self.service.publish(name, self.stage(folder))

@@ -1,15 +1,11 @@
-"""Tokenizer files beside an adapter: equal in meaning to the base's, or refused by name."""
+"""Tokenizer files beside an adapter: they split text as the base's do, or are refused by name."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.adapters.limits import AdapterLimits
-from service.compiler.refusals import Refusals
-from service.compiler.tokenizer_files import check_tokenizer_files
-from service.errors import AdapterRefused
+from tests.compiler.text_job import read, write_files
 
 TOKENIZER: dict[str, Any] = {
     "version": "1.0",
@@ -32,11 +28,8 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def base_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
-    (folder / "tokenizer_config.json").write_text(json.dumps(CONFIG))
-    return folder
+    files = {"tokenizer.json": TOKENIZER, "tokenizer_config.json": CONFIG}
+    return write_files(tmp_path / "base", files)
 
 
 @pytest.fixture
@@ -44,21 +37,11 @@ def refused(base_folder: Path, tmp_path: Path):
     """The files that are refused, of those given as text or JSON."""
 
     def run(**files: Any) -> list[str]:
-        own = tmp_path / "own"
-        own.mkdir(exist_ok=True)
-        names = tuple(name.replace("__", ".") for name in files)
-        for name, content in zip(names, files.values(), strict=True):
-            text = content if isinstance(content, str) else json.dumps(content)
-            (own / name).write_text(text)
-        refusals = Refusals(50)
-        check_tokenizer_files(own, names, base_folder, AdapterLimits(), refusals)
-        for name in names:
-            (own / name).unlink()
-        try:
-            refusals.raise_if_any()
-        except AdapterRefused as error:
-            return [one.subject for one in error.refusals]
-        return []
+        own = tmp_path / f"own-{len(list(tmp_path.iterdir()))}"
+        write_files(own, {name.replace("__", "."): content for name, content in files.items()})
+        text, reasons = read(base_folder, own, vocab_size=4)
+        assert reasons or not text.files()
+        return [reason.subject for reason in reasons]
 
     return run
 
@@ -71,7 +54,7 @@ def test_equal_meaning_is_accepted(refused) -> None:
         refused(tokenizer_config__json={**CONFIG, "model_max_length": 7, "pad_token": "<s>"}) == []
     )
     assert refused(tokenizer_config__json={"padding_side": "left"}) == []
-    map_file = {"bos_token": {"content": "<s>"}, "pad_token": "x"}
+    map_file = {"bos_token": {"content": "<s>"}, "pad_token": "<s>"}
     assert refused(special_tokens_map__json=map_file) == []
     assert refused(added_tokens__json={"<s>": 3}) == []
     assert (
@@ -80,11 +63,9 @@ def test_equal_meaning_is_accepted(refused) -> None:
     assert refused(chat_template__jinja="{{ messages }}\n") == []
 
 
-@pytest.mark.parametrize("part", ["added_tokens", "normalizer", "pre_tokenizer", "post_processor"])
+@pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer", "post_processor", "decoder"])
 def test_another_tokenizer_is_refused(refused, part: str) -> None:
-    assert refused(tokenizer__json={**TOKENIZER, part: [{"id": 4, "content": "y"}]}) == [
-        "tokenizer.json"
-    ]
+    assert refused(tokenizer__json={**TOKENIZER, part: {"type": "Other"}}) == ["tokenizer.json"]
 
 
 def test_every_difference_is_refused_by_file(refused) -> None:
@@ -92,9 +73,12 @@ def test_every_difference_is_refused_by_file(refused) -> None:
     assert refused(tokenizer__json={**TOKENIZER, "model": vocabulary}) == ["tokenizer.json"]
     name = ["tokenizer_config.json"]
     assert refused(tokenizer_config__json={"bos_token": "<t>"}) == name
+    assert refused(tokenizer_config__json={"pad_token": "<t>"}) == name
+    assert refused(tokenizer_config__json={"unk_token": "a"}) == name
+    assert refused(tokenizer_config__json={"split_special_tokens": True}) == name
     assert refused(tokenizer_config__json={"add_bos_token": True}) == name
     assert refused(tokenizer_config__json={"added_tokens_decoder": {"5": {"content": "q"}}}) == name
-    assert refused(special_tokens_map__json={"eos_token": "b"}) == ["special_tokens_map.json"]
+    assert refused(special_tokens_map__json={"eos_token": "c"}) == ["special_tokens_map.json"]
     assert refused(added_tokens__json={"<extra>": 4}) == ["added_tokens.json"]
     assert refused(vocab__json={"a": 0}) == ["vocab.json"]
     assert refused(merges__txt="b a") == ["merges.txt"]
@@ -110,14 +94,3 @@ def test_what_cannot_be_compared_or_read_is_refused(refused, base_folder: Path) 
     (base_folder / "tokenizer.json").unlink()
     assert refused(tokenizer__json=TOKENIZER) == ["tokenizer.json"]
     assert refused(vocab__json={"a": 0}) == ["vocab.json"]
-
-
-def test_another_chat_template_is_refused(refused, base_folder: Path) -> None:
-    assert refused(chat_template__jinja="other") == ["chat_template.jinja"]
-    assert refused(tokenizer_config__json={"chat_template": "other"}) == ["tokenizer_config.json"]
-    named = [{"name": "tool", "template": "{{ messages }}"}]
-    assert refused(tokenizer_config__json={"chat_template": named}) == ["tokenizer_config.json"]
-    (base_folder / "tokenizer_config.json").write_text("{}")
-    assert refused(chat_template__jinja="any") == ["chat_template.jinja"]
-    (base_folder / "chat_template.jinja").write_text("any\n")
-    assert refused(chat_template__jinja="any") == []

@@ -51,7 +51,14 @@ class PreparedCompiler:
         self._kit = kit
         self.num_calls = 0
 
-    def compile(self, source: Path, work: Path, convert_rank: int | None = None) -> CompileOutcome:
+    def compile(
+        self,
+        source: Path,
+        work: Path,
+        convert_rank: int | None = None,
+        *,
+        is_stored: bool = False,
+    ) -> CompileOutcome:
         self.num_calls += 1
         seed = next(seed for seed in (1, 2, 3) if _is_same(self._kit.adapter(seed), source))
         compiled = shutil.copyfile(self._kit.compiled(seed), work / "compiled")

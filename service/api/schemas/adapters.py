@@ -91,6 +91,8 @@ class AdapterVersion(BaseModel):
     targets: list[str] = Field(description="Last parts of the touched modules' names.")
     bytes: int = Field(description="Of the original files.")
     current: bool = Field(description="Whether the bare name leads here.")
+    chat_template: Literal["own", "base"] = Field(description="Which one its chat requests use.")
+    added_tokens: int = Field(description="Tokens that its own tokenizer files add or change.")
     tier: Literal["device", "host", "disk", "store"]
     form: Literal["terms", "module"] = Field(
         description="As terms of the operator, or at some module through peft's own layer."
@@ -111,6 +113,8 @@ class AdapterVersion(BaseModel):
             targets=list(view.targets),
             bytes=view.num_bytes,
             current=view.is_current,
+            chat_template="own" if view.has_chat_template else "base",
+            added_tokens=view.num_added_tokens,
             tier=view.tier,
             form=view.form,
             check=Check.of(view.verdict) if view.verdict else None,
@@ -129,6 +133,8 @@ class PublishedAdapter(BaseModel):
     rank: int
     targets: list[str]
     bytes: int
+    chat_template: Literal["own", "base"]
+    added_tokens: int
     created: bool = Field(description="False when this content already was the current version.")
     created_at: int
     form: Literal["terms", "module"]
@@ -148,6 +154,8 @@ class PublishedAdapter(BaseModel):
             rank=version.rank,
             targets=version.targets,
             bytes=version.bytes,
+            chat_template=version.chat_template,
+            added_tokens=version.added_tokens,
             created=result.is_created,
             created_at=version.created_at,
             form=version.form,

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.compiler.answer import answer
-from service.compiler.child_limits import NICENESS, confine, exit_with
+from service.compiler.child_limits import confine, exit_with
 from service.compiler.job import Job
+from service.process_limits import NICENESS
 
 if TYPE_CHECKING:
     from service.compiler.tuners.work import Work
