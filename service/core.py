@@ -142,8 +142,9 @@ class TokenEvent:
         return self.finish_reason is not None
 
 
-RowMap = Literal["all", "wanted"]
-"""Which rows of the step a site sees: all of them, or those whose logits are wanted."""
+RowMap = Literal["all", "wanted", "heads"]
+"""Which rows of the step a site sees: all of them, or those whose logits are wanted; `heads` is all
+of them behind the attention heads, `[B, heads, q, dim]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,20 @@ class SiteDescription:
     has_bias: bool
 
 
+LaneName = Literal["ragged", "padded", "solo"]
+"""How a step becomes calls of the model: `model/lanes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class KVLayer:
+    """What an attention layer keeps of every position."""
+
+    layer: int
+    num_heads: int
+    key_dim: int
+    value_dim: int
+
+
 @dataclass(frozen=True, slots=True)
 class BaseDescription:
     """What the control plane and the compiler need to know of the base model."""
@@ -194,7 +209,9 @@ class BaseDescription:
     """Run dtype, which is also the dtype of the adapters' A and B."""
     vocab_size: int
     max_model_len: int
-    num_layers: int
+    lane: LaneName
+    kv_layers: tuple[KVLayer, ...]
+    """Ascending; layers that keep something else of their past are left out."""
     output_module: str | None
     """Path of the output projection (`lm_head`), which peft's `all-linear` leaves out."""
     sites: tuple[SiteDescription, ...]

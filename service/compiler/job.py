@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Conversion, Manifest
-from service.core import BaseDescription, SiteDescription, TensorLocation
+from service.core import BaseDescription, KVLayer, SiteDescription, TensorLocation
 from service.errors import Refusal
 
 Task = Literal["compile", "reference", "convert"]
@@ -111,7 +111,8 @@ def decode_base(raw: dict[str, Any]) -> BaseDescription:
         for site in raw["sites"]
     )
     modules = tuple((path, kind) for path, kind in raw["modules"])
-    return BaseDescription(**{**raw, "sites": sites, "modules": modules})
+    kv_layers = tuple(KVLayer(**layer) for layer in raw["kv_layers"])
+    return BaseDescription(**{**raw, "sites": sites, "modules": modules, "kv_layers": kv_layers})
 
 
 def _location(raw: Mapping[str, Any] | None) -> TensorLocation | None:

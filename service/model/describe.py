@@ -10,7 +10,14 @@ import torch
 from transformers import PreTrainedModel
 
 from service.adapters.safetensors_header import TensorInfo, read_tensor_infos
-from service.core import BaseDescription, SiteDescription, SiteKind, TensorLocation
+from service.core import (
+    BaseDescription,
+    KVLayer,
+    LaneName,
+    SiteDescription,
+    SiteKind,
+    TensorLocation,
+)
 from service.model.probe import ProbeResult, num_embeddings, site_kind
 
 _SAMPLE_BYTES = 4096
@@ -25,16 +32,22 @@ class BaseFiles:
     folder: Path
     tensors: dict[str, tuple[Path, TensorInfo]]
 
-    def locate(self, name: str, parameter: torch.Tensor) -> TensorLocation | None:
-        """Where a parameter's bytes lie; None when no tensor of that name has these values."""
-        if name not in self.tensors:
-            return None
-        path, info = self.tensors[name]
-        if info.dtype not in _TORCH_DTYPES or info.shape != tuple(parameter.shape):
-            return None
-        if not _starts_alike(path, info, parameter):
-            return None
-        return TensorLocation(str(path), info.dtype, info.shape, info.offset, info.num_bytes)
+    def locate(self, names: list[str], parameter: torch.Tensor) -> TensorLocation | None:
+        """Where a parameter's bytes lie; None when no tensor has these values.
+
+        Tied parameters are stored under one of their names. Some architectures have other names in
+        the files than in the model (GPT-NeoX: `embed_out`), so at last every tensor is looked at.
+        """
+        own = [name for name in names if name in self.tensors]
+        for name in own or self.tensors:
+            path, info = self.tensors[name]
+            if info.dtype not in _TORCH_DTYPES or info.shape != tuple(parameter.shape):
+                continue
+            if _is_alike(path, info, parameter):
+                return TensorLocation(
+                    str(path), info.dtype, info.shape, info.offset, info.num_bytes
+                )
+        return None
 
 
 def read_base_files(folder: Path) -> BaseFiles:
@@ -58,7 +71,12 @@ def fingerprint(files: BaseFiles) -> str:
 
 
 def describe(
-    name: str, model: PreTrainedModel, files: BaseFiles, found: ProbeResult, max_model_len: int
+    name: str,
+    model: PreTrainedModel,
+    files: BaseFiles,
+    lane: LaneName,
+    found: ProbeResult,
+    max_model_len: int,
 ) -> BaseDescription:
     names = _parameter_names(model)
     output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -76,7 +94,11 @@ def describe(
         ),
         vocab_size=num_embeddings(model),
         max_model_len=max_model_len,
-        num_layers=len(found.layers),
+        lane=lane,
+        kv_layers=tuple(
+            KVLayer(layer, shape.num_heads, shape.key_dim, shape.value_dim)
+            for layer, shape in sorted(found.layers.items())
+        ),
         output_module=next((path for path, one in modules.items() if one is output), None),
         sites=sites,
         modules=tuple((path, type(one).__name__) for path, one in modules.items() if path),
@@ -101,8 +123,8 @@ def _describe_site(
         in_features=in_features,
         out_features=out_features,
         rows=found.row_maps[path],
-        weight=_locate(weight, files, names),
-        bias=_locate(bias, files, names) if isinstance(bias, torch.Tensor) else None,
+        weight=files.locate(names[id(weight)], weight),
+        bias=files.locate(names[id(bias)], bias) if isinstance(bias, torch.Tensor) else None,
         has_bias=bias is not None,
     )
 
@@ -118,14 +140,6 @@ def _features(kind: SiteKind, weight: torch.Tensor) -> tuple[int, int]:
             return weight.shape[0], weight.shape[0]
 
 
-def _locate(
-    parameter: torch.Tensor, files: BaseFiles, names: dict[int, list[str]]
-) -> TensorLocation | None:
-    """Tied parameters are stored once, under one of their names."""
-    locations = (files.locate(name, parameter) for name in names[id(parameter)])
-    return next((location for location in locations if location), None)
-
-
 def _parameter_names(model: PreTrainedModel) -> dict[int, list[str]]:
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -133,11 +147,18 @@ def _parameter_names(model: PreTrainedModel) -> dict[int, list[str]]:
     return names
 
 
-def _starts_alike(path: Path, info: TensorInfo, parameter: torch.Tensor) -> bool:
-    dtype = _TORCH_DTYPES[info.dtype]
-    head = torch.frombuffer(bytearray(_head(path, info)), dtype=dtype)
-    loaded = parameter.detach().flatten()[: head.numel()].cpu()
-    return torch.equal(head.to(loaded.dtype), loaded)
+def _is_alike(path: Path, info: TensorInfo, parameter: torch.Tensor) -> bool:
+    """Samples from the start, the middle and the end."""
+    dtype, flat = _TORCH_DTYPES[info.dtype], parameter.detach().flatten()
+    count = min(_SAMPLE_BYTES // dtype.itemsize, len(flat))
+    with path.open("rb") as file:
+        for first in (0, (len(flat) - count) // 2, len(flat) - count):
+            file.seek(info.offset + first * dtype.itemsize)
+            stored = torch.frombuffer(bytearray(file.read(count * dtype.itemsize)), dtype=dtype)
+            loaded = flat[first : first + count].cpu()
+            if not torch.equal(stored.to(loaded.dtype), loaded):
+                return False
+    return True
 
 
 def _head(path: Path, info: TensorInfo) -> bytes:

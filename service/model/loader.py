@@ -70,7 +70,7 @@ def load_base(options: LoadOptions) -> LoadedBase:
     found = probe(model, lane.name)
     max_model_len = _max_model_len(config, options.max_model_len)
     name = options.served_model_name or options.base_model.rstrip("/").rsplit("/", 1)[-1]
-    description = describe(name, model, read_base_files(folder), found, max_model_len)
+    description = describe(name, model, read_base_files(folder), lane.name, found, max_model_len)
     modules = dict(model.named_modules())
     sites = tuple(
         Site(site.path, modules[site.path], site.rows, context, site.kind)

@@ -14,11 +14,10 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.pytorch_utils import Conv1D
 
-from service.core import RowMap, SiteKind
+from service.core import LaneName, RowMap, SiteKind
 from service.model.attention import register
 from service.model.kv_store import LayerShape, bytes_per_token
 from service.model.lanes.calls import Accepts
-from service.model.lanes.lane import LaneName
 from service.model.memory import PastCost
 from service.model.row_maps import NOBODY, Run, causal_row_map, independent_row_map
 from service.model.state_size import measure

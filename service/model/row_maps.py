@@ -1,6 +1,7 @@
 """Which rows of a call a module sees, and in which order, told from its inputs in some forwards."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
@@ -8,6 +9,7 @@ from service.core import RowMap
 
 NOBODY = -1
 """Label of a row that is padding."""
+_ROW_MAPS: tuple[RowMap, ...] = get_args(RowMap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,34 +22,28 @@ class Run:
     wanted: list[int]
     """Labels of the rows whose logits were wanted; not as many as `rows`."""
 
-    def of(self, path: str) -> torch.Tensor | None:
-        """`[n, everything else]`, n the number of all rows or of the wanted ones."""
+    def seen(self, path: str, row_map: RowMap) -> dict[int, torch.Tensor] | None:
+        """By label, in the module's order, what it would have seen of each row under `row_map`."""
         inputs = self.inputs.get(path, [])
-        if len(inputs) != 1:
+        if len(inputs) != 1 or (row_map == "heads" and inputs[0].ndim != 4):
             return None
-        for dim in range(inputs[0].ndim, 0, -1):
-            count = inputs[0].shape[:dim].numel()
-            if count in (len(self.rows), len(self.wanted)):
-                return inputs[0].reshape(count, -1)
+        rows = inputs[0].transpose(1, 2) if row_map == "heads" else inputs[0]
+        labels = self.wanted if row_map == "wanted" else self.rows
+        for dim in range(rows.ndim, 0, -1):
+            if rows.shape[:dim].numel() == len(labels):
+                by_row = rows.reshape(len(labels), -1)
+                return dict(zip(labels, by_row, strict=True))
         return None
-
-    def labels(self, count: int, row_map: RowMap) -> list[int] | None:
-        labels = self.rows if row_map == "all" else self.wanted
-        return labels if len(labels) == count else None
 
 
 def independent_row_map(path: str, straight: Run, shuffled: Run) -> RowMap | None:
     """Of a module in two runs of the same tokens in another order, whose rows do not interact."""
-    before, after = straight.of(path), shuffled.of(path)
-    if before is None or after is None:
-        return None
-    for row_map in ("all", "wanted"):
-        here, there = straight.labels(len(before), row_map), shuffled.labels(len(after), row_map)
-        if here is None or there is None:
+    for row_map in _ROW_MAPS:
+        before, after = straight.seen(path, row_map), shuffled.seen(path, row_map)
+        if before is None or after is None:
             continue
-        common = [label for label in here if label in there and label != NOBODY]
-        left = before[[here.index(label) for label in common]]
-        right = after[[there.index(label) for label in common]]
+        common = [label for label in before if label in after and label != NOBODY]
+        left, right = (torch.stack([one[label] for label in common]) for one in (before, after))
         if _is_distinct(left) and torch.allclose(left, right, rtol=5e-2, atol=1e-2):
             return row_map
     return None
@@ -59,28 +55,26 @@ def causal_row_map(path: str, base: Run, changed: list[Run]) -> RowMap | None:
     A module sees the sequence in order if the first of its rows that changes is that of token j, or
     of the first wanted token that is not before it.
     """
-    before = base.of(path)
-    if before is None:
-        return None
-    for row_map in ("all", "wanted"):
-        labels = base.labels(len(before), row_map)
-        if labels is None:
+    for row_map in _ROW_MAPS:
+        before = base.seen(path, row_map)
+        if before is None:
             continue
         expected = [
-            next((place for place, label in enumerate(labels) if label >= token), None)
+            next((label for label in before if label >= token), None)
             for token in range(len(changed))
         ]
-        if [_first_change(before, run.of(path)) for run in changed] == expected:
+        if [_first_change(before, run.seen(path, row_map)) for run in changed] == expected:
             return row_map
     return None
 
 
-def _first_change(before: torch.Tensor, after: torch.Tensor | None) -> int | None:
-    if after is None or before.shape != after.shape:
-        return None
-    is_close = torch.isclose(before, after, rtol=1e-2, atol=1e-3).all(1)
-    changed = (~is_close).nonzero()
-    return int(changed[0]) if len(changed) else None
+def _first_change(
+    before: dict[int, torch.Tensor], after: dict[int, torch.Tensor] | None
+) -> int | None:
+    for label, row in before.items():
+        if after is not None and not torch.allclose(row, after[label], rtol=1e-2, atol=1e-3):
+            return label
+    return None
 
 
 def _is_distinct(rows: torch.Tensor) -> bool:

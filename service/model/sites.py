@@ -66,14 +66,22 @@ class Site:
         active = [(run, self._forms[run.slot]) for run in runs if run.slot in self._forms]
         if not active:
             return self._base_forward(x)
+        if self.rows == "heads":
+            # Such modules act on the last dimension alone, so the rows may come first.
+            return self._adapted(active, num_rows, x.transpose(1, 2).contiguous()).transpose(1, 2)
+        return self._adapted(active, num_rows, x)
+
+    def _adapted(
+        self, active: list[tuple[SlotRun, SiteForm]], num_rows: int, x: torch.Tensor
+    ) -> torch.Tensor:
         y = self._base_forward(self._transformed(active, num_rows, x))
         self._apply(active, num_rows, x, y)
         return y
 
     def _rows(self) -> tuple[list[SlotRun], int]:
-        if self.rows == "all":
-            return self._context.runs, self._context.num_rows
-        return self._context.wanted_runs, self._context.num_wanted
+        if self.rows == "wanted":
+            return self._context.wanted_runs, self._context.num_wanted
+        return self._context.runs, self._context.num_rows
 
     def _transformed(
         self, active: list[tuple[SlotRun, SiteForm]], num_rows: int, x: torch.Tensor

@@ -16,7 +16,7 @@ from service.errors import AdapterLoadFailed, AdapterRefused, Refusal
 
 BASE = BaseDescription(
     name="b", folder="/b", fingerprint="f", architecture="x", dtype="float32", vocab_size=1,
-    max_model_len=1, num_layers=1, output_module=None, sites=(), modules=(),
+    max_model_len=1, lane="ragged", kv_layers=(), output_module=None, sites=(), modules=(),
 )  # fmt: skip
 PAYLOAD = 1000
 

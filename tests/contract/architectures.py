@@ -26,6 +26,7 @@ from transformers import (
     OPTConfig,
     Phi3Config,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
@@ -202,9 +203,12 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def make_base(name: str, folder: Path) -> Path:
+    return save_base(ARCHITECTURES[name].make_config(), folder)
+
+
+def save_base(config: PreTrainedConfig, folder: Path) -> Path:
     """Weights large enough that attention, biases and windows all show in the logits."""
     torch.manual_seed(0)
-    config = ARCHITECTURES[name].make_config()
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
@@ -215,6 +219,15 @@ def make_base(name: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
+
+
+def load_reference(folder: Path) -> PreTrainedModel:
+    """transformers alone, float32. Where a model has one attention of its own it is the one that
+    runs by default: Falcon's other one adds its ALiBi twice."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    if model._can_set_attn_implementation():
+        model.set_attn_implementation("eager")
+    return model
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

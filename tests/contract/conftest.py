@@ -9,7 +9,7 @@ from service.core import AdapterRef
 from service.model.loader import LoadedBase, LoadOptions, load_base
 from tests.contract.architectures import ARCHITECTURES, make_base
 from tests.contract.harness import Budgets, CompiledFolders, Harness
-from tests.contract.lora_variants import VARIANTS, Oracle, make_adapter
+from tests.contract.lora_variants import VARIANTS, Oracle, few_variants, make_adapter
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -47,14 +47,18 @@ def bench(
 
 
 def make_bench(architecture: str, device: str, root: Path) -> Bench:
+    """Llama's relatives have every variant, the others those that need no names of modules."""
+    known = ARCHITECTURES[architecture]
+    variants = VARIANTS if known.is_llama_like else few_variants(known.linears)
     folder = make_base(architecture, root / architecture)
     base = load_base(LoadOptions(str(folder), device=device, dtype="float32"))
     source = CompiledFolders(base, root / "work")
     folders, adapters = {}, {}
-    for seed, variant in enumerate(VARIANTS):
-        if "bias" in VARIANTS[variant] and not any(one.has_bias for one in base.description.sites):
+    for seed, (variant, fields) in enumerate(variants.items()):
+        if "bias" in fields and not any(one.has_bias for one in base.description.sites):
             continue
-        folders[variant] = make_adapter(folder, variant, root / "adapters" / variant, seed)
+        folder_of = root / "adapters" / variant
+        folders[variant] = make_adapter(folder, variant, folder_of, seed, variants)
         adapters[variant] = source.add(variant, folders[variant])
     return Bench(folder, base, source, adapters, folders, {})
 

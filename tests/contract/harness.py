@@ -1,5 +1,6 @@
 """The real engine driven step by step in this thread, with what it computed kept for comparison."""
 
+import copy
 import itertools
 import queue
 from dataclasses import dataclass, field
@@ -7,12 +8,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from transformers import PreTrainedModel
 
 from service.adapters.compiled import read_header
 from service.adapters.limits import AdapterLimits
 from service.adapters.residency import Residency
 from service.compiler.compile import run_job
 from service.compiler.job import Job
+from service.compiler.tuners.base import PeftBase, load_peft_base
+from service.compiler.tuners.work import Work
 from service.core import AdapterRef, GenerationRequest, SamplingParams, Step, TokenEvent
 from service.engine.block_manager import BlockManager
 from service.engine.engine import Engine, EngineParts
@@ -76,23 +80,41 @@ class CompiledFolders:
         self._base = base
         self._work = work
         self._files: dict[str, Path] = {}
+        self._peft_base: PeftBase | None = None
 
     def add(self, name: str, folder: Path) -> AdapterRef:
-        work = self._work / f"{name}-{len(self._files)}"
-        work.mkdir(parents=True)
-        job = Job(str(folder), str(work), self._base.description, AdapterLimits(), False)
-        result = run_job(job)
+        """Raises `AdapterRefused`."""
+        result = run_job(self._job(name, folder))
+        if result.needs_peft:
+            result = Work(self._fresh_base()).run(self._job(f"{name}-by-peft", folder))
         with Path(result.compiled).open("rb") as file:
             header = read_header(file)
         self._files[header.digest] = Path(result.compiled)
-        assert result.manifest is not None
+        manifest = result.manifest
+        assert manifest is not None
         return AdapterRef(
             name,
             1,
             header.digest,
             header.payload_bytes,
-            is_summable=result.manifest.is_summable,
+            num_virtual_tokens=manifest.num_virtual_tokens,
+            num_prefix_tokens=manifest.num_prefix_tokens,
+            invocation_tokens=manifest.invocation_tokens,
+            num_tasks=manifest.num_tasks,
+            is_summable=manifest.is_summable,
         )
+
+    def _job(self, name: str, folder: Path) -> Job:
+        work = self._work / f"{name}-{len(self._files)}"
+        work.mkdir(parents=True)
+        return Job(str(folder), str(work), self._base.description, AdapterLimits(), False)
+
+    def _fresh_base(self) -> PeftBase:
+        """A copy in place of a fork: peft changes what it is given."""
+        if self._peft_base is None:
+            self._peft_base = load_peft_base(Path(self._base.description.folder))
+        model: PreTrainedModel = copy.deepcopy(self._peft_base.model)
+        return PeftBase(model, dict(model.named_modules()))
 
     def open(self, ref: AdapterRef) -> BinaryIO:
         return self._files[ref.digest].open("rb")
@@ -154,10 +176,20 @@ class Harness:
         self.prompts: dict[str, list[int]] = {}
         self._numbers = itertools.count()
 
-    def add(self, prompt: list[int], adapter: AdapterRef | None = None, **params: object) -> str:
+    def add(
+        self,
+        prompt: list[int],
+        adapter: AdapterRef | None = None,
+        task_id: int = 0,
+        **params: object,
+    ) -> str:
         options = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True} | params
         request = GenerationRequest(
-            f"r{next(self._numbers)}", tuple(prompt), SamplingParams(**options), adapter
+            f"r{next(self._numbers)}",
+            tuple(prompt),
+            SamplingParams(**options),
+            adapter,
+            task_id=task_id,
         )
         self.outcomes[request.request_id] = Outcome()
         self.prompts[request.request_id] = prompt

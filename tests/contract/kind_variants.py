@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
+
+from tests.contract.architectures import load_reference
 
 Fields = dict[str, Any]
 
@@ -57,6 +59,8 @@ def _linear(peft_type: str, *, rejects_conv1d: bool = False, **fields: Any) -> K
 
 
 def _front(peft_type: str, num_tasks: int = 0, **fields: Any) -> KindVariant:
+    if num_tasks:
+        fields["num_tasks"] = num_tasks
     return KindVariant(peft_type, lambda _: fields, num_tasks=num_tasks)
 
 
@@ -221,9 +225,7 @@ class KindOracle:
     """peft, solo, float32: the model that says what is right for any kind."""
 
     def __init__(self, base: Path, folder: Path | None) -> None:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            base, dtype=torch.float32, attn_implementation="eager"
-        )
+        model = load_reference(base)
         self._model = (PeftModel.from_pretrained(model, folder) if folder else model).eval()
 
     @torch.no_grad()

@@ -7,6 +7,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from tests.contract.architectures import load_reference
+
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -29,11 +31,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_adapter(base: Path, variant: str, folder: Path, seed: int = 1) -> Path:
+def few_variants(linears: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """For any architecture, by the names that it has for its linear modules."""
+    return {
+        "all-linear": {"r": 8, "target_modules": list(linears)},
+        "rslora": {"r": 16, "use_rslora": True, "target_modules": [linears[0]]},
+        "lm-head": {"r": 4, "target_modules": [linears[0], "lm_head"]},
+        "lora-bias": {"r": 4, "target_modules": [linears[-1]], "lora_bias": True},
+        "dora": {"r": 4, "use_dora": True, "target_modules": list(linears)},
+    }
+
+
+def make_adapter(
+    base: Path,
+    variant: str,
+    folder: Path,
+    seed: int = 1,
+    variants: dict[str, dict[str, Any]] = VARIANTS,
+) -> Path:
     """Every tensor is moved away from its neutral start, or the adapter would equal the base."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    config = LoraConfig(task_type="CAUSAL_LM", **{"lora_alpha": 8} | VARIANTS[variant])
+    config = LoraConfig(task_type="CAUSAL_LM", **{"lora_alpha": 8} | variants[variant])
     adapted = get_peft_model(model, config)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -47,9 +66,7 @@ class Oracle:
     """peft, solo, float32: the model that says what is right."""
 
     def __init__(self, base: Path, folder: Path | None) -> None:
-        model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=torch.float32, attn_implementation="eager"
-        )
+        model = load_reference(base)
         self._model = (PeftModel.from_pretrained(model, folder) if folder else model).eval()
 
     @torch.no_grad()

@@ -7,11 +7,12 @@ import pytest
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from service.adapters.sums import merge_parts, sum_ref
 from service.core import AdapterPart, AdapterRef
 from service.errors import InvalidRequest
+from tests.contract.architectures import load_reference
 from tests.contract.conftest import Bench, make_bench
 from tests.contract.harness import Budgets, Harness
 from tests.contract.test_mixed_batch import assert_equals_oracle, prompts
@@ -52,9 +53,7 @@ class SumOracle:
 
 
 def load(bench: Bench) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(
-        bench.folder, dtype=torch.float32, attn_implementation="eager"
-    )
+    model = load_reference(bench.folder)
     if model.config.tie_word_embeddings:
         # A delta of the head must not reach the embedding.
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())

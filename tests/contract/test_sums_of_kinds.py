@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from service.adapters.compiled import read_header
 from service.adapters.limits import AdapterLimits
@@ -16,7 +15,7 @@ from service.compiler.compile_server import CompileServer
 from service.compiler.launcher import ChildCompiler
 from service.core import AdapterPart, AdapterRef
 from service.model.loader import LoadedBase, LoadOptions, load_base
-from tests.contract.architectures import make_base
+from tests.contract.architectures import load_reference, make_base
 from tests.contract.harness import Budgets, CompiledFolders, Harness
 from tests.contract.kind_variants import KIND_VARIANTS, make_kind
 from tests.contract.lora_variants import make_adapter
@@ -52,10 +51,10 @@ class MergedOracle:
     """`W + sum_i w_i (merged_i - W)`: what peft itself writes into the weights, weighted."""
 
     def __init__(self, base: Path, weighted: list[tuple[Path, float]]) -> None:
-        self._model = load(base)
+        self._model = load_reference(base)
         original = {name: one.clone() for name, one in self._model.state_dict().items()}
         for folder, weight in weighted:
-            merged = PeftModel.from_pretrained(load(base), folder).merge_and_unload()
+            merged = PeftModel.from_pretrained(load_reference(base), folder).merge_and_unload()
             state = merged.state_dict()
             with torch.no_grad():
                 for name, tensor in self._model.state_dict().items():
@@ -65,12 +64,6 @@ class MergedOracle:
     def logits(self, token_ids: list[int]) -> torch.Tensor:
         logits: torch.Tensor = self._model(torch.tensor([token_ids]), use_cache=False).logits[0]
         return logits
-
-
-def load(base: Path) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, attn_implementation="eager"
-    )
 
 
 @dataclass

@@ -4,11 +4,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MixtralConfig
 
-from service.core import NO_SLOT, Step
+from service.core import NO_SLOT, LaneName, Step
 from service.model.context import SlotRun, StepContext, runs_of
 from service.model.lanes.lane import LaneChoice
 from service.model.lanes.self_test import difference, make_tiny
 from service.model.lanes.shrink import shrink
+from service.model.memory import PastCost
 from service.model.probe import probe
 from service.model.sites import Site, SiteForm
 from service.operator.terms import Terms
@@ -74,18 +75,62 @@ def test_the_probe_finds_all_and_wanted_rows() -> None:
     assert found.layers[0].num_heads == SIZES["num_key_value_heads"]
 
 
-def test_a_module_that_sees_rows_in_an_order_of_its_own_is_no_site() -> None:
+def test_norms_behind_the_attention_heads_are_sites_as_well() -> None:
+    config = ARCHITECTURES["gemma3"].make_config()
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    found = probe(model).row_maps
+    assert found["model.layers.0.self_attn.q_norm"] == "heads"
+    assert found["model.layers.0.input_layernorm"] == "all"
+
+
+def test_rows_behind_heads_get_their_own_terms() -> None:
+    torch.manual_seed(0)
+    norm = torch.nn.LayerNorm(6)
+    context = StepContext()
+    site = Site("site", norm, "heads", context, "norm")
+    own = {"weight": torch.randn(6)}
+    site.set_form(3, SiteForm(Terms(), site.private_copy(own)))
+    context.begin(step([NO_SLOT, 3, 3]), [], torch.tensor([]))
+    x = torch.randn(1, 2, 3, 6)
+    with torch.inference_mode():
+        actual = norm(x)
+        base = torch.nn.functional.layer_norm(x, (6,))
+    torch.testing.assert_close(actual[:, :, 0], base[:, :, 0])
+    torch.testing.assert_close(actual[:, :, 1:], base[:, :, 1:] * own["weight"])
+
+
+@pytest.mark.parametrize("lane", ["padded", "solo"])
+def test_the_probe_finds_the_same_rows_in_every_lane(lane: LaneName) -> None:
+    config = ARCHITECTURES["gpt2"].make_config()
+    models = [AutoModelForCausalLM.from_config(config).eval() for _ in range(2)]
+    found, ragged = probe(models[0], lane), probe(models[1])
+    assert found.row_maps == ragged.row_maps
+    assert found.layers == ragged.layers
+    assert found.past_cost == ragged.past_cost
+
+
+def test_states_cost_the_same_whatever_the_length() -> None:
+    config = ARCHITECTURES["mamba"].make_config()
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    inner, layers = config.intermediate_size, config.num_hidden_layers
+    states = layers * inner * (config.conv_kernel + config.state_size) * 4
+    assert probe(model, "solo").past_cost == PastCost(0, states)
+
+
+@pytest.mark.parametrize("lane", ["ragged", "padded", "solo"])
+def test_a_module_that_sees_rows_in_an_order_of_its_own_is_no_site(lane: LaneName) -> None:
     config = ARCHITECTURES["llama"].make_config()
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     mlp = model.model.layers[0].mlp
     original = mlp.forward
 
     def by_size(x: torch.Tensor) -> torch.Tensor:
-        order = x[0].sum(-1).argsort()
-        return original(x[:, order])[:, order.argsort()]
+        rows = x.flatten(0, 1)
+        order = rows.sum(-1).argsort()
+        return original(rows[order].view(x.shape)).flatten(0, 1)[order.argsort()].view(x.shape)
 
     mlp.forward = by_size
-    found = probe(model).row_maps
+    found = probe(model, lane).row_maps
     assert not any(path.startswith("model.layers.0.mlp.") for path in found)
     assert "model.layers.1.mlp.up_proj" in found
 

@@ -86,6 +86,7 @@ class LoraChecker:
 
     def _check_module(self, site: SiteDescription, tensors: ModuleTensors) -> None:
         config, rank = self._config, self._config.rank_of(site.path)
+        self._drop_copied_bias(site, tensors)
         if rank > self._limits.max_lora_rank and tensors.is_adapted:
             message = (
                 f"Rank {rank} at {site.path!r} exceeds the limit {self._limits.max_lora_rank}."
@@ -117,6 +118,15 @@ class LoraChecker:
             return False
         mode = self._config.bias
         return mode == "all" or (mode == "lora_only" and tensors.is_adapted)
+
+    def _drop_copied_bias(self, site: SiteDescription, tensors: ModuleTensors) -> None:
+        """With an output projection as target peft saves its weight and bias along, as they are."""
+        bias = self._weights.view(site.bias)
+        name = tensors.names.get("bias")
+        if self._config.bias != "none" or name is None or bias is None:
+            return
+        if self._upload.infos[name].dtype in _FLOATS and is_copy(self._upload.view(name), bias):
+            del tensors.names["bias"]
 
     def _check_values(self, name: str, shape: tuple[int, ...]) -> bool:
         info = self._upload.infos[name]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from service.core import BaseDescription
 from service.operator.tables import adaption_name
 
 
@@ -29,8 +30,10 @@ def output_bias(attention: Any) -> torch.Tensor | None:
     return None if bias is None else bias.detach().float()
 
 
-def problem(attention: Any) -> str | None:
+def problem(attention: Any, base: BaseDescription) -> str | None:
     """Why it cannot be served, for a module that is not the form above."""
+    if base.lane != "ragged":
+        return f"the base runs in the {base.lane} lane, with an attention that takes no second one"
     if not all(hasattr(attention.model, name) for name in ("k_proj", "v_proj", "o_proj")):
         return "peft adds its attention behind the output projection, which is not served"
     return None

@@ -39,13 +39,11 @@ class PeftBase:
                 if path in paths or parameter.numel() <= _SMALL:
                     parameter.data = parameter.data.float()
 
-    def weight_named(self, tensor_name: str) -> torch.Tensor | None:
-        """The base's own weight that a tensor of an upload is named after."""
+    def parameter_named(self, tensor_name: str) -> torch.Tensor | None:
+        """The base's own weight or bias that a tensor of an upload is named after."""
         name = tensor_name.removeprefix(PREFIX).replace(".base_layer.", ".")
         path, _, parameter = name.rpartition(".")
-        if parameter != "weight" or path not in self.modules:
-            return None
-        return self.modules[path]._parameters.get(parameter)
+        return self.modules[path]._parameters.get(parameter) if path in self.modules else None
 
     def owner_of(self, tensor_name: str) -> str:
         """Path of the base's module that a tensor of an upload is about."""
@@ -61,8 +59,11 @@ def load_peft_base(folder: Path) -> PeftBase:
         dtype="auto",
         trust_remote_code=False,
         use_safetensors=True,
-        attn_implementation="eager",
     )
+    if model._can_set_attn_implementation():
+        # Older code has one attention of its own, and runs it by default: Falcon's other one adds
+        # its ALiBi twice.
+        model.set_attn_implementation("eager")
     frozen: PreTrainedModel = model.requires_grad_(False).train(False)
     return PeftBase(frozen, dict(frozen.named_modules()))
 

@@ -119,14 +119,15 @@ def _saved(model: PeftModelForCausalLM) -> Tensors:
 def _without_base_copies(
     tensors: Tensors, wanted: Tensors, base: PeftBase, refusals: Refusals
 ) -> Tensors:
-    """peft saves the base's own embeddings along when they are targets. A copy may be there, and it
-    has to be one: peft would write it into the base."""
+    """peft saves the base's own embeddings and output projection along when they are targets. A
+    copy may be there, and it has to be one: peft would write it into the base."""
     kept = {}
     for name, tensor in tensors.items():
-        own = None if name in wanted else base.weight_named(name)
-        if own is None:
+        own = None if name in wanted else base.parameter_named(name)
+        is_copy = own is not None and torch.equal(own.to(tensor.dtype), tensor)
+        if own is None or (not is_copy and name.endswith(".bias")):
             kept[name] = tensor
-        elif not torch.equal(own.to(tensor.dtype), tensor):
+        elif not is_copy:
             message = f"The tensor {name!r} differs from the base's own weight."
             refusals.add("base_differs", name, message)
     return kept

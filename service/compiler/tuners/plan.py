@@ -65,6 +65,7 @@ class _Planner:
         refusals: Refusals,
     ) -> None:
         self._base = base
+        self._description = description
         self._make = TermMaker(description.dtype, refusals)
         self._sites = {site.path: site for site in description.sites}
         self._loaded = loaded
@@ -94,6 +95,10 @@ class _Planner:
     def _plan_prompt(self) -> None:
         front = prompts.read_prompt(self._loaded.model, self._loaded.config)
         self.front = front.tokens
+        problem = prompts.prefix_problem(front, self._description)
+        if problem:
+            self._refusals.add("unsupported_structure", "peft_type", problem)
+            return
         if front.embeddings is not None:
             self._merge(self._base.embedding_path, {"prompt": front.embeddings})
         self.tables = self._make.terms(front.tables)
@@ -146,7 +151,7 @@ class _Planner:
                 self.sites[full] = SitePlan(full, parameters=self._make.terms(parameters))
 
     def _plan_adaption(self, path: str, attention: Any) -> None:
-        problem = adaption.problem(attention)
+        problem = adaption.problem(attention, self._description)
         if problem:
             self._refusals.add("unsupported_structure", path, f"At {path!r} {problem}.")
             return

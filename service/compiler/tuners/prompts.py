@@ -1,5 +1,6 @@
 """What stands in front of the prompt: virtual tokens, or keys and values, as peft computes them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ from peft import PeftConfig
 from peft.utils import PeftType
 
 from service.compiler.terms import FrontTokens
+from service.core import BaseDescription
 from service.operator.tables import prefix_name
 
 _PREFIX_KINDS = frozenset({PeftType.PREFIX_TUNING, PeftType.CARTRIDGE})
@@ -33,6 +35,27 @@ def read_prompt(model: Any, config: PeftConfig) -> Front:
     prompts = [model.get_prompt(1, task_ids=_task_ids(task))[0] for task in tasks]
     tokens = FrontTokens(num_virtual=len(prompts[0]), num_tasks=num_tasks)
     return Front(tokens, torch.cat(prompts).detach())
+
+
+def prefix_problem(front: Front, base: BaseDescription) -> str | None:
+    """Why the base cannot take the keys and values that peft makes; peft itself fails on them."""
+    wanted = {
+        prefix_name(one.layer, part): (front.tokens.num_prefix, one.num_heads, dim)
+        for one in base.kv_layers
+        for part, dim in (("key", one.key_dim), ("value", one.value_dim))
+    }
+    found = {name: tuple(tensor.shape) for name, tensor in front.tables.items()}
+    if not found or found == wanted:
+        return None
+    return (
+        "The learned keys and values do not have the heads and layers of the base's attention "
+        f"({_shapes(found)} where the base keeps {_shapes(wanted)})."
+    )
+
+
+def _shapes(tables: Mapping[str, tuple[int, ...]]) -> str:
+    shapes = sorted({f"{heads} heads of {dim}" for _, heads, dim in tables.values()})
+    return f"{len(tables) // 2} layers of {', '.join(shapes)}" if tables else "none"
 
 
 def _task_ids(task: int | None) -> torch.Tensor | None:

@@ -3,11 +3,11 @@
 import torch
 from transformers import PreTrainedModel
 
-from service.core import LengthClasses
+from service.core import LaneName, LengthClasses
 from service.model import alibi, rotary
 from service.model.context import StepContext
 from service.model.kv_store import KVStore, LayerShape
-from service.model.lanes.lane import Lane, LaneName
+from service.model.lanes.lane import Lane
 from service.model.lanes.padded import PaddedLane
 from service.model.lanes.ragged import RaggedLane
 from service.model.lanes.solo import SoloLane

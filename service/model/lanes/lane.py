@@ -1,13 +1,11 @@
 """A lane turns a step into calls of transformers' own, unchanged model code."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
-from service.core import Step
-
-LaneName = Literal["ragged", "padded", "solo"]
+from service.core import LaneName, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from service.core import Segment, Step
+from service.core import LaneName, Segment, Step
 from service.model.context import StepContext
 from service.model.kv_store import KVStore
 from service.model.lanes.calls import PADDING, Accepts, call_of, rows_of
-from service.model.lanes.lane import LaneName
 from service.model.lanes.padded_cache import PaddedCache
 from service.model.lanes.prefixes import write_prefixes
 

@@ -9,10 +9,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from service.core import PrefixWrite, Segment, Step
+from service.core import LaneName, PrefixWrite, Segment, Step
 from service.model.context import StepContext
 from service.model.lanes.calls import Accepts, call_of, rows_of
-from service.model.lanes.lane import LaneName
 from service.operator.tables import layers_of
 
 STATE_NAMES = ("past_key_values", "cache_params", "state")

@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import LlamaConfig
 
+from service.errors import ConfigurationError
 from service.model.loader import LoadedBase, LoadOptions, load_base
-from tests.contract.architectures import ARCHITECTURES, LONG, VOCABULARY, make_base
+from tests.contract.architectures import (
+    ARCHITECTURES,
+    LONG,
+    SIZES,
+    VOCABULARY,
+    load_reference,
+    make_base,
+    save_base,
+)
 from tests.contract.harness import Budgets, Harness
 
 TOLERANCE = 1e-4
@@ -36,7 +45,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def make_bench(name: str, folder: Path) -> Bench:
     make_base(name, folder)
-    oracle = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    oracle = load_reference(folder)
     base = load_base(LoadOptions(str(folder), device="cpu", dtype="float32"))
     return Bench(name, base, oracle)
 
@@ -56,8 +65,9 @@ def prompts(seed: int) -> list[list[int]]:
     return [[draw.randrange(3, VOCABULARY) for _ in range(length)] for length in lengths]
 
 
-def assert_exact(bench: Bench, run: Harness) -> None:
-    for request_id, outcome in run.outcomes.items():
+def assert_exact(bench: Bench, run: Harness, only: str | None = None) -> None:
+    for request_id in [only] if only else run.outcomes:
+        outcome = run.outcomes[request_id]
         ids = [*run.prompts[request_id], *outcome.token_ids[:-1]]
         expected = bench.expected(ids)
         rows = run.lane.logits[request_id]
@@ -115,3 +125,23 @@ def test_a_long_sequence_shares_its_prompt_with_long_ones_only(tmp_path: Path) -
     assert cached == [0, 0, 8, 8]
     assert_exact(bench, run)
     run.close()
+
+
+def test_a_base_with_dynamic_rotary_embeddings_runs_beyond_its_own_length(tmp_path: Path) -> None:
+    """Each sequence by its own length, also after longer ones: transformers' module remembers the
+    longest, so every oracle is a fresh one."""
+    rope = {"rope_type": "dynamic", "rope_theta": 100.0, "factor": 4.0}
+    sizes = SIZES | {"max_position_embeddings": 16}
+    folder = save_base(LlamaConfig(**sizes, rope_parameters=rope), tmp_path)
+    base = load_base(LoadOptions(str(folder), device="cpu", dtype="float32", max_model_len=64))
+    assert base.description.max_model_len == 64
+    run = Harness(base, None, Budgets(num_blocks=100))
+    for number, length in enumerate((40, 17, 3, 30)):
+        run.add(prompts(3)[2][:length], max_tokens=10 + number)
+    run.run()
+    run.close()
+    for request_id in run.outcomes:
+        bench = Bench("dynamic", base, load_reference(folder))
+        assert_exact(bench, run, only=request_id)
+    with pytest.raises(ConfigurationError, match="16 positions"):
+        load_base(LoadOptions(str(folder), device="cpu", dtype="float32", max_model_len=65))

@@ -15,11 +15,11 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from service.core import LengthClasses
+from service.core import LaneName, LengthClasses
 from service.errors import ConfigurationError
 from service.model import alibi, attention, rotary
 from service.model.lanes import self_test
-from service.model.lanes.lane import LaneChoice, LaneName
+from service.model.lanes.lane import LaneChoice
 from service.model.lanes.self_test import TOLERANCE, choose_lane, difference, make_tiny
 from service.model.lanes.shrink import small_configs
 
