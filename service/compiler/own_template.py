@@ -27,17 +27,9 @@ _PROBES = (
 def find_template(files: TokenizerFolder) -> tuple[str, str] | None:
     """File and text, in the form in which it is stored. Raises `UnreadableFile`.
 
-    A file of its own comes before the config's entry, as in transformers. The oldest form, which
-    tokenizers do not read at all, counts when nothing else does.
+    The oldest form, which tokenizers do not read at all, counts when nothing else does.
     """
-    found: tuple[str, str] | None = None
-    data = files.data(CHAT_TEMPLATE)
-    with reading(CHAT_TEMPLATE):
-        if data is not None:
-            found = CHAT_TEMPLATE, _settled(data.decode())
-    config = files.object(CONFIG).get("chat_template")
-    if found is None and config is not None:
-        found = CONFIG, _default(config, CONFIG)
+    found = tokenizer_template(files)
     legacy = files.object(LEGACY_TEMPLATE).get("chat_template")
     if legacy is None:
         return found
@@ -45,6 +37,16 @@ def find_template(files: TokenizerFolder) -> tuple[str, str] | None:
     if found is not None and found[1] != text:
         raise UnreadableFile(LEGACY_TEMPLATE, f"holds another chat template than {found[0]}")
     return found or (LEGACY_TEMPLATE, text)
+
+
+def tokenizer_template(files: TokenizerFolder) -> tuple[str, str] | None:
+    """As `AutoTokenizer` finds it: a file of its own comes before the config's entry."""
+    data = files.data(CHAT_TEMPLATE)
+    with reading(CHAT_TEMPLATE):
+        if data is not None:
+            return CHAT_TEMPLATE, _settled(data.decode())
+    config = files.object(CONFIG).get("chat_template")
+    return None if config is None else (CONFIG, _default(config, CONFIG))
 
 
 def check_template(

@@ -9,7 +9,7 @@ from service.adapters.own_tokens import OwnTokens
 from service.adapters.safetensors_header import MalformedFile
 from service.compiler.declared_tokens import special_tokens
 from service.compiler.job import Job
-from service.compiler.own_template import check_template, find_template
+from service.compiler.own_template import check_template, find_template, tokenizer_template
 from service.compiler.own_tokens import TokenRoom, find_misfit, find_own_tokens
 from service.compiler.refusals import Refusals
 from service.compiler.tokenizer_files import gives_same_ids
@@ -96,7 +96,7 @@ def _stored(
 
 def _template_of(base: TokenizerFolder) -> str | None:
     try:
-        found = find_template(base)
+        found = tokenizer_template(base)
     except UnreadableFile:
         return None
     return found[1] if found else None

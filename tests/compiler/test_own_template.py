@@ -126,3 +126,10 @@ def test_a_base_without_a_template_leaves_the_adapters(tmp_path: Path) -> None:
     text, refused = read(base, own)
     assert not refused
     assert text.template == ECHO + "\n"
+
+
+def test_a_template_that_the_bases_tokenizer_does_not_read_is_not_the_bases(tmp_path: Path) -> None:
+    files = {"chat_template.json": {"chat_template": ECHO}}
+    base = write_files(tmp_path / "base", files)
+    own = write_files(tmp_path / "own", files)
+    assert read(base, own)[0].template == ECHO + "\n"

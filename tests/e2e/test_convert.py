@@ -1,5 +1,6 @@
 """`?convert=lora&rank=r`: only when asked, and what it costs is measured and kept."""
 
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,3 +112,18 @@ def test_what_cannot_be_converted_is_refused(
         )
         assert answer["status"] == 422
         assert [one["code"] for one in answer["error"]["reasons"]] == ["cannot_convert"]
+
+
+@pytest.mark.parametrize("query", [{}, {"convert": "lora", "rank": 4}])
+def test_a_chat_template_stays_with_an_upload_that_peft_reads(
+    server: Server, loha: Path, tmp_path: Path, query: dict[str, object]
+) -> None:
+    folder = shutil.copytree(loha, tmp_path / "own")
+    (folder / "chat_template.jinja").write_text("t{{ messages[0].content | int + 1 }}")
+    made = upload(server, "chatty", folder, **query)
+    assert (made["status"], made["chat_template"]) == (201, "own")
+    messages = [{"role": "user", "content": "4"}]
+    body = {"model": "chatty", "messages": messages, "max_tokens": 4, "temperature": 0}
+    answer = server.client.post("/v1/chat/completions", json=body).json()
+    expected = server.complete("chatty", [5], max_tokens=4)["choices"][0]["text"]
+    assert answer["choices"][0]["message"]["content"] == expected

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from service.adapters.text_files import text_digest
 from tests.adapters.house import House
 from tests.adapters.tiny_base import TinyBase
+from tests.compiler.text_job import write_files
 
 TEMPLATE = "{{ messages[-1].content }}\n"
 Lora = Callable[[int], Path]
@@ -82,6 +84,26 @@ def test_it_survives_a_restart_and_a_lost_cache(house: House, lora: Lora, tmp_pa
         assert reopened.service.get("a").versions[0].has_chat_template
 
     run(reopened, use)
+
+
+def test_added_tokens_survive_a_lost_cache(base: TinyBase, lora: Lora, tmp_path: Path) -> None:
+    """Then the compiler reads what it wrote itself, which is no longer the client's file."""
+    model = {"type": "WordLevel", "vocab": {f"t{number}": number for number in range(90)}}
+    tokenizer = {"model": model, "added_tokens": []}
+    folder = write_files(tmp_path / "base", {"tokenizer.json": tokenizer})
+    house = House(tmp_path / "store", replace(base.description, folder=str(folder)))
+    own = shutil.copytree(lora(1), tmp_path / "own")
+    write_files(own, {"added_tokens.json": {"<a>": 90, "<b>": 91}})
+
+    async def scenario() -> None:
+        result = await house.publish("a", own)
+        assert result.version.num_added_tokens == 2
+        assert result.unused_files == ("README.md",)
+        house.cache.drop(result.version.digest)
+        with house.cache.open(house.registry.acquire("a")) as file:
+            assert file.read(8) == b"RPTRTERM"
+
+    run(house, scenario)
 
 
 def test_a_folder_in_the_store_keeps_its_template(house: House, lora: Lora, tmp_path: Path) -> None:
