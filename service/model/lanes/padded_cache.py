@@ -10,6 +10,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from service.core import Segment
+from service.model.attention import block_tables
 from service.model.kv_store import KVStore
 
 
@@ -23,20 +24,18 @@ class PaddedCache(Cache):
         self._store = store
         self._width = width
         self._length = max(width, max(one.end for one in segments))
-        tables = [_token_slots(one, store.block_size) for one in segments]
-        padded = [[0] * (self._length - len(table)) + table for table in tables]
-        self._index = torch.tensor(padded, device=device)
-        """`[B, length]`: token slot of each key; slot 0 where the mask hides it"""
-        self.mask = torch.tensor(
-            [[0] * (self._length - len(table)) + [1] * len(table) for table in tables],
-            device=device,
-        )
+        ends = torch.tensor([[one.end] for one in segments], device=device)
+        positions = torch.arange(self._length, device=device) + ends - self._length
+        self.mask = (positions >= 0).long()
         """`[B, length]`: 1 = a position of the sequence"""
-        new = [
-            [0] * (width - one.num_rows) + [1] * one.num_rows  # Padding on the left is not stored.
-            for one in segments
-        ]
-        self._rows = torch.tensor(new, device=device).flatten().nonzero()[:, 0]
+        positions.clamp_(min=0)  # What the mask hides is read from the sequence's own first slot.
+        blocks = block_tables(segments, store.block_size, device)
+        block = blocks.gather(1, positions // store.block_size)
+        self._index = block * store.block_size + positions % store.block_size
+        """`[B, length]`: token slot of each key"""
+        new = torch.tensor([[one.num_rows] for one in segments], device=device)
+        is_new = torch.arange(width, device=device) >= width - new
+        self._rows = is_new.flatten().nonzero()[:, 0]
         self.write_index = self._index[:, -width:].flatten()[self._rows]
         """Token slots of the real rows, in the order of the call"""
 
@@ -64,11 +63,3 @@ class PaddedCache(Cache):
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         return self._length, 0
-
-
-def _token_slots(segment: Segment, block_size: int) -> list[int]:
-    """Of all positions that the sequence has after the step."""
-    return [
-        segment.block_table[position // block_size] * block_size + position % block_size
-        for position in range(segment.end)
-    ]

@@ -97,6 +97,7 @@ def test_mixed_staggered_chunked_and_preempted_sequences_are_exact(
     assert (stats.num_prefill_chunks > 7 + stats.num_preemptions) == bench.base.lane.can_chunk
     assert harness.blocks.num_used == 0
     assert set(harness.lane.forgotten) == set(harness.outcomes)
+    assert not getattr(harness.lane._lane, "_states", None)
 
 
 def test_long_and_short_sequences_are_rotated_apart(tmp_path: Path) -> None:
