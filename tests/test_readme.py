@@ -56,4 +56,6 @@ def test_readme_has_blocks_of_each_sort() -> None:
 @pytest.mark.parametrize("flag", re.findall(r"`(--[a-z-]+)`", README))
 def test_flags_that_the_readme_names_exist(flag: str) -> None:
     known = {"--" + name.replace("_", "-") for name in Settings.model_fields}
+    switches = {name for name, info in Settings.model_fields.items() if info.annotation is bool}
+    known |= {"--no-" + name.replace("_", "-") for name in switches}
     assert flag in known | {"--help", "--json", "--build-arg"}

@@ -30,6 +30,8 @@ class VersionView:
     warnings: tuple[str, ...]
     unused_files: tuple[str, ...]
     form: Form = "terms"
+    is_summable: bool = False
+    """Whether it may take part in a weighted sum."""
     verdict: Verdict | None = None
     """Of the check at upload."""
     conversion: Conversion | None = None
@@ -79,6 +81,7 @@ def view_version(
         warnings=version.warnings,
         unused_files=version.unused_files,
         form=manifest.form,
+        is_summable=manifest.is_summable,
         verdict=version.verdict,
         conversion=manifest.conversion,
     )

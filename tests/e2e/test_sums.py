@@ -78,6 +78,9 @@ def test_what_is_not_low_rank_is_refused_by_name(server: Server) -> None:
     response = ask(server, {"roman": 0.5, "to-json": 0.5}, "x")
     assert response.status_code == 400
     assert "'to-json@1'" in response.json()["error"]["message"]
+    for name, is_summable in (("roman", True), ("to-json", False)):
+        version = server.client.get(f"/v1/adapters/{name}").json()["current"]
+        assert version["summable"] is is_summable
     alone = ask(server, {"to-json": 1}, "name: Ann =>")
     assert alone.headers["x-adapter-version"] == "to-json@1"
 

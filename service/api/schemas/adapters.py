@@ -97,6 +97,7 @@ class AdapterVersion(BaseModel):
     form: Literal["terms", "module"] = Field(
         description="As terms of the operator, or at some module through peft's own layer."
     )
+    summable: bool = Field(description="Whether `adapters` of a request may name it with others.")
     check: Check | None = Field(description="Of the upload against peft; null = not checked.")
     conversion: Conversion | None = Field(description="null = served as it was uploaded.")
     warnings: list[str]
@@ -117,6 +118,7 @@ class AdapterVersion(BaseModel):
             added_tokens=view.num_added_tokens,
             tier=view.tier,
             form=view.form,
+            summable=view.is_summable,
             check=Check.of(view.verdict) if view.verdict else None,
             conversion=Conversion.of(view.conversion) if view.conversion else None,
             warnings=list(view.warnings),
