@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.adapters.files import CHAT_TEMPLATE
 from service.adapters.limits import AdapterLimits
 from service.compiler.job import encode_base
 from service.compiler.launcher import ChildCompiler
@@ -23,6 +24,8 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             make_lora(base, folder / str(seed), seed=seed)
+        if seed == 2:
+            (folder / "2" / CHAT_TEMPLATE).write_text("{{ messages[0].content }}\n")
         work = folder / f"work{seed}"
         work.mkdir()
         outcome = compiler.compile(folder / str(seed), work)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from service.adapters.compiling import CompileOutcome
 from service.adapters.failpoints import VARIABLE
-from service.adapters.files import VERSION_FILES
+from service.adapters.files import CHAT_TEMPLATE, VERSION_FILES
 from service.adapters.manifest import Manifest
 from service.compiler.job import decode_base
 from tests.adapters.house import House
@@ -63,7 +63,10 @@ class PreparedCompiler:
         seed = next(seed for seed in (1, 2, 3) if _is_same(self._kit.adapter(seed), source))
         compiled = shutil.copyfile(self._kit.compiled(seed), work / "compiled")
         manifest = self._kit.manifest(seed)
-        return CompileOutcome(manifest, source, VERSION_FILES, compiled, (), ())
+        text: tuple[Path, ...] = ()
+        if manifest.has_chat_template:
+            text = (Path(shutil.copy(source / CHAT_TEMPLATE, work)),)
+        return CompileOutcome(manifest, source, VERSION_FILES, compiled, (), (), text)
 
 
 def _is_same(one: Path, other: Path) -> bool:

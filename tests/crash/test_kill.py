@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from service.adapters.failpoints import FAILPOINTS
-from service.adapters.files import VERSION_FILES
+from service.adapters.files import CHAT_TEMPLATE, VERSION_FILES
 from service.core import AdapterRef
 from tests.adapters.house import House
 from tests.crash.scenario import STEPS, Kit, make_house
@@ -115,7 +115,8 @@ async def inspect(house: House, kit: Kit, states: list[State]) -> None:
     )
     referenced = {version.digest for view in views for version in view.versions}
     for digest in referenced:
-        for name in VERSION_FILES:
+        text = (CHAT_TEMPLATE,) if kit.manifest(seeds[digest]).has_chat_template else ()
+        for name in (*VERSION_FILES, *text):
             stored = house.store.object_folder(digest) / name
             assert stored.read_bytes() == (kit.adapter(seeds[digest]) / name).read_bytes()
         expected = kit.compiled(seeds[digest]).read_bytes()
