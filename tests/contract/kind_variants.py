@@ -36,6 +36,39 @@ class Targets:
 
 
 LLAMA = Targets()
+_PHI3 = Targets(("qkv_proj",))
+_NEOX = Targets(
+    ("query_key_value",),
+    ("dense_4h_to_h",),
+    "embed_in",
+    norms=("input_layernorm", "gpt_neox.final_layer_norm"),
+)
+_BLOOM = Targets(
+    ("query_key_value",), ("dense_4h_to_h",), "word_embeddings", norms=("input_layernorm", "ln_f")
+)
+_OTHERS = {
+    "phi3": _PHI3,
+    "phi3-longrope": _PHI3,
+    "mixtral": Targets(down=("o_proj",)),
+    "gpt2": Targets(("c_attn",), ("mlp.c_proj",), "wte", norms=("ln_1", "ln_f")),
+    "opt": Targets(down=("fc2",), norms=("self_attn_layer_norm", "decoder.final_layer_norm")),
+    "gpt-neox": _NEOX,
+    "bloom": _BLOOM,
+    "falcon": _BLOOM,
+    "falcon-alibi": _BLOOM,
+    "mpt": Targets(("Wqkv",), ("down_proj",), "wte", norms=("norm_1", "norm_f")),
+    "gptj": Targets(down=("fc_out",), embedding="wte", norms=("ln_1", "ln_f")),
+    "mamba": Targets(("in_proj",), ("x_proj",), "embeddings", norms=("norm", "norm_f")),
+    "jamba": Targets(
+        ("q_proj", "in_proj"), ("x_proj",), norms=("input_layernorm", "final_layernorm")
+    ),
+}
+
+
+def targets_of(architecture: str) -> Targets:
+    """By the names of `ARCHITECTURES`; a mixture of experts has no feed-forward linear modules, so
+    its attention stands in for them, as the inner projection of a state-space layer does."""
+    return _OTHERS.get(architecture, LLAMA)
 
 
 @dataclass(frozen=True)
