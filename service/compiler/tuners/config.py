@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from peft import PeftConfig
+from peft import PeftConfig, PromptLearningConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import TaskType
 
@@ -44,6 +44,9 @@ def peft_config(raw: dict[str, Any], limits: AdapterLimits, refusals: Refusals) 
             refusals.add("unknown_field", field, message)
     _check_sizes(raw, limits, refusals)
     check_fields(raw, refusals)
+    if issubclass(cls, PromptLearningConfig) and raw.get("task_type") != TaskType.CAUSAL_LM:
+        message = "peft puts prompts in front of CAUSAL_LM alone, among the tasks of this base."
+        refusals.add("unsupported_field", "task_type", message)
     refusals.raise_if_any()
     used = {field: value for field, value in raw.items() if field in known - UNREAD.keys()}
     used |= {field: value for field, value in _NEUTRAL_INIT.items() if field in known}

@@ -16,6 +16,7 @@ from service.compiler.arrays import is_finite
 from service.compiler.refusals import Refusals
 from service.compiler.tuners.base import Fingerprints, PeftBase
 from service.compiler.tuners.config import peft_config
+from service.compiler.tuners.prompts import check_sizes
 from service.compiler.upload import Upload
 
 _TORCH_DTYPES = {
@@ -48,6 +49,8 @@ def load_upload(
 ) -> LoadedUpload:
     """Raises `AdapterRefused`. Changes the base that it is given: run it in a fork."""
     config = peft_config(upload.config, limits, refusals)
+    if config.is_prompt_learning:
+        check_sizes(config, base.model, refusals)
     tensors = _read_tensors(upload, refusals)
     refusals.raise_if_any()
     if run_dtype == "float32":
@@ -73,14 +76,18 @@ def _read_tensors(upload: Upload, refusals: Refusals) -> Tensors:
             refusals.add("wrong_dtype", name, message)
             continue
         raw = torch.from_numpy(upload.weights.raw(info).copy())
-        tensor = raw.view(_TORCH_DTYPES[info.dtype]).view(info.shape)
-        tensors[name] = tensor
+        tensors[name] = tensor = _shaped(raw, _TORCH_DTYPES[info.dtype], info.shape)
         is_float = tensor.is_floating_point()
         if is_float and not (
             is_finite(upload.view(name)) if info.dtype in _NUMPY_FLOATS else tensor.isfinite().all()
         ):
             refusals.add("not_finite", name, f"The tensor {name!r} contains NaN or infinity.")
     return tensors
+
+
+def _shaped(raw: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    """Nothing at all has a shape too: what is left of a module whose rank went to 0."""
+    return raw.view(dtype).view(shape) if len(raw) else torch.empty(shape, dtype=dtype)
 
 
 def _load_tensors(
@@ -100,6 +107,11 @@ def _load_tensors(
         if have != want:
             message = f"The tensor {name!r} has shape {have}, expected {want}."
             refusals.add("wrong_shape", name, message)
+        if not _is_like(tensors[name].dtype, wanted[name].dtype):
+            message = (
+                f"The tensor {name!r} is {tensors[name].dtype}, expected {wanted[name].dtype}."
+            )
+            refusals.add("wrong_dtype", name, message.replace("torch.", ""))
     refusals.raise_if_any()
     try:
         set_peft_model_state_dict(model, tensors)
@@ -124,13 +136,26 @@ def _without_base_copies(
     kept = {}
     for name, tensor in tensors.items():
         own = None if name in wanted else base.parameter_named(name)
-        is_copy = own is not None and torch.equal(own.to(tensor.dtype), tensor)
+        is_copy = own is not None and _is_same(own, tensor)
         if own is None or (not is_copy and name.endswith(".bias")):
             kept[name] = tensor
         elif not is_copy:
             message = f"The tensor {name!r} differs from the base's own weight."
             refusals.add("base_differs", name, message)
     return kept
+
+
+def _is_same(own: torch.Tensor, tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and torch.equal(own.to(tensor.dtype), tensor)
+
+
+def _is_like(have: torch.dtype, want: torch.dtype) -> bool:
+    """Floats of 16 or 32 bits stand for each other, as do integers of any size."""
+    if have is torch.float64 or want is torch.float64:
+        return have is want
+    return have.is_floating_point == want.is_floating_point and (
+        (have is torch.bool) == (want is torch.bool)
+    )
 
 
 def _check_taken(tensors: Tensors, saved: Tensors, refusals: Refusals) -> None:

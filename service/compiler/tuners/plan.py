@@ -12,10 +12,11 @@ from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 from service.adapters.limits import AdapterLimits
 from service.compiler.refusals import Refusals
 from service.compiler.terms import FrontTokens, Plan, SitePlan, Term, UsedTensor
-from service.compiler.tuners import adaption, check, prompts
+from service.compiler.tuners import adaption, prompts
 from service.compiler.tuners.activated import check_activated, invocation_tokens
 from service.compiler.tuners.as_terms import Tensors, TermMaker, own_term, tensor_of
 from service.compiler.tuners.base import PeftBase
+from service.compiler.tuners.check import Checker, NotExact
 from service.compiler.tuners.config import canonical_config
 from service.compiler.tuners.kinds.registry import ADAPTER, UNSERVABLE, read_terms
 from service.compiler.tuners.load import LoadedUpload, load_upload
@@ -68,6 +69,7 @@ class _Planner:
         self._description = description
         self._make = TermMaker(description.dtype, refusals)
         self._sites = {site.path: site for site in description.sites}
+        self._checker = Checker(base.modules)
         self._loaded = loaded
         self._refusals = refusals
         self._paths = {id(module): path for path, module in base.modules.items()}
@@ -170,20 +172,25 @@ class _Planner:
             return
         terms = read_terms(layer)
         if terms is None:
-            self._freeze(path, layer)
+            self._freeze(site, layer)
             return
-        problem = check.terms_problem(site, layer, terms)
-        if problem:
-            self._refusals.add("not_exact", path, problem)
+        try:
+            self._checker.check_terms(site, layer, terms)
+        except NotExact as error:
+            self._refusals.add(error.code, path, str(error))
         self._merge(path, terms)
 
-    def _freeze(self, path: str, layer: torch.nn.Module) -> None:
-        snapshot = Snapshot(self._paths)
+    def _freeze(self, site: SiteDescription, layer: torch.nn.Module) -> None:
+        path, snapshot = site.path, Snapshot(self._paths)
         try:
             frozen = snapshot.take(layer)
+            self._checker.check_frozen(site, layer, frozen, snapshot.tensors)
         except UnknownPart as error:
             message = f"The layer at {path!r} holds {error}, which cannot be served."
             self._refusals.add("unsupported_structure", path, message)
+            return
+        except NotExact as error:
+            self._refusals.add(error.code, path, str(error))
             return
         tensors = tuple(own_term(tensor) for tensor in snapshot.tensors)
         self.sites[path] = SitePlan(path, layer=frozen, layer_tensors=tensors)

@@ -1,5 +1,6 @@
 """What stands in front of the prompt: virtual tokens, or keys and values, as peft computes them."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,11 +8,15 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from peft.utils import PeftType
+from peft.utils.other import _prepare_prompt_learning_config
+from transformers import PreTrainedModel
 
+from service.compiler.refusals import Refusals
 from service.compiler.terms import FrontTokens
 from service.core import BaseDescription
 from service.operator.tables import prefix_name
 
+_SIZES = ("token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules")
 _PREFIX_KINDS = frozenset({PeftType.PREFIX_TUNING, PeftType.CARTRIDGE})
 
 
@@ -21,6 +26,21 @@ class Front:
     embeddings: torch.Tensor | None = None
     """`[tasks * n, width]`"""
     tables: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def check_sizes(config: Any, model: PreTrainedModel, refusals: Refusals) -> None:
+    """What peft would fill in from the base has to be what the config says."""
+    given, own = copy.copy(config), copy.copy(config)
+    for name in _SIZES:
+        setattr(own, name, None)
+    for one in (given, own):
+        _prepare_prompt_learning_config(one, model.config)  # type: ignore[no-untyped-call]
+        one.num_transformer_submodules = one.num_transformer_submodules or 1
+    for name in _SIZES:
+        have, want = getattr(given, name), getattr(own, name)
+        if have != want:
+            message = f"The config field {name!r} is {have}, this base needs {want}."
+            refusals.add("invalid_field", name, message)
 
 
 def read_prompt(model: Any, config: PeftConfig) -> Front:

@@ -22,6 +22,8 @@ def token_terms(layer: Any, adapter: str) -> dict[str, torch.Tensor] | None:
     base = layer.get_base_layer()
     if len(set(indices)) < len(indices) or getattr(base, "bias", None) is not None:
         return None
+    if not indices:
+        return {}
     ids = torch.tensor(indices, dtype=torch.int64)
     rows = layer.trainable_tokens_delta[adapter].detach().float()
     if isinstance(base, torch.nn.Embedding):

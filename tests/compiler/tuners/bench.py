@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from transformers import PreTrainedModel
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from service.adapters.limits import AdapterLimits
 from service.compiler.compile import run_job
@@ -16,12 +17,11 @@ from service.compiler.tuners.base import PeftBase, load_peft_base
 from service.compiler.tuners.work import Work
 from service.core import AdapterRef
 from service.model.loader import LoadedBase, LoadOptions, load_base
-from tests.contract.architectures import make_base
+from tests.contract.architectures import SIZES, make_base, make_tokenizer
 from tests.contract.harness import Budgets, Harness
 from tests.contract.kind_variants import (
     KIND_VARIANTS,
     LLAMA,
-    KindOracle,
     KindVariant,
     Targets,
     make_kind,
@@ -37,7 +37,10 @@ class Bench:
     folder: Path
     root: Path
     base: LoadedBase
+    model: PreTrainedModel
+    """For peft, in float32."""
     peft_base: PeftBase
+    """As the compile server holds it, in the dtype of the file."""
 
     def make(self, variant: str | KindVariant, *, targets: Targets = LLAMA, **changed: Any) -> Path:
         if isinstance(variant, str):
@@ -73,12 +76,22 @@ class Bench:
             run.close()
 
     def oracle_logits(self, folder: Path | None, ids: list[int] = PROBE) -> torch.Tensor:
-        config = "" if folder is None else (folder / "adapter_config.json").read_text()
-        return KindOracle(self.folder, folder).logits(ids, 0 if "num_tasks" in config else None)
+        """By peft, solo, in float32; rows of virtual tokens are left out."""
+        model: Any = copy.deepcopy(self.model)
+        extra: dict[str, Any] = {}
+        if folder is not None:
+            model = PeftModel.from_pretrained(model, folder).eval()
+            if "num_tasks" in (folder / "adapter_config.json").read_text():
+                extra["task_ids"] = torch.tensor([0])
+        inputs = torch.tensor([ids])
+        mask = torch.ones_like(inputs)
+        with torch.no_grad():
+            output = model(input_ids=inputs, attention_mask=mask, use_cache=False, **extra)
+        return output.logits[0, -len(ids) :]
 
-    def difference(self, folder: Path, ids: list[int] = PROBE) -> float:
+    def difference(self, compiled: Result, folder: Path, ids: list[int] = PROBE) -> float:
         """Between the engine and peft."""
-        difference = self.logits(self.compile(folder), ids) - self.oracle_logits(folder, ids)
+        difference = self.logits(compiled, ids) - self.oracle_logits(folder, ids)
         return difference.abs().max().item()
 
 
@@ -92,9 +105,24 @@ class _Source:
 
 
 def make_bench(root: Path, architecture: str = "llama") -> Bench:
-    folder = make_base(architecture, root / "base")
+    if architecture == "wide":
+        folder = _make_wide_base(root / "base")
+    else:
+        folder = make_base(architecture, root / "base")
     base = load_base(LoadOptions(str(folder), device="cpu", dtype="float32"))
-    return Bench(folder, root, base, load_peft_base(folder))
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    return Bench(folder, root, base, model.eval(), load_peft_base(folder))
+
+
+def _make_wide_base(folder: Path) -> Path:
+    """Llama with more heads, layers and tokens than the others have."""
+    sizes = SIZES | {"hidden_size": 96, "num_attention_heads": 6, "num_hidden_layers": 3}
+    config = LlamaConfig(**sizes | {"vocab_size": 160, "intermediate_size": 128})
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
 
 
 def fresh(base: PeftBase) -> PeftBase:
