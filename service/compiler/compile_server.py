@@ -1,6 +1,7 @@
 """The compile server as seen from the service: one child process that reads what only peft can."""
 
 import contextlib
+import json
 import logging
 import os
 import selectors
@@ -41,7 +42,7 @@ class CompileServer:
                 return 1
             assert process.stdin is not None
             try:
-                process.stdin.write(f"{question} {answer}\n")
+                process.stdin.write(f"{json.dumps([str(question), str(answer)])}\n")
                 process.stdin.flush()
             except OSError:
                 self._stop()

@@ -69,6 +69,13 @@ def test_jobs_leave_no_trace_in_the_server(
     assert (tmp_path / "a" / "compiled").read_bytes() == (tmp_path / "b" / "compiled").read_bytes()
 
 
+def test_the_store_may_lie_in_a_folder_with_spaces_in_its_name(
+    server: CompileServer, base: TinyBase, ia3: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "my  store\n\u00e4"
+    assert compile_with(server, base.description, ia3, work) == "ia3"
+
+
 def test_a_job_without_memory_harms_no_other(
     server: CompileServer, base: TinyBase, ia3: Path, tmp_path: Path
 ) -> None:

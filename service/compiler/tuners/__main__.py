@@ -3,11 +3,12 @@
 Holds peft and the mapped base, and never touches an upload itself: every job is a fork of it, which
 dies with the job, since peft leaves the base changed after some uploads.
 
-On stdin one job a line: `QUESTION ANSWER`, two paths. On stdout one line each time: `ready` once,
-then the exit status of every job.
+On stdin one job a line: `["QUESTION", "ANSWER"]`, two paths as JSON. On stdout one line each time:
+`ready` once, then the exit status of every job.
 """
 
 import gc
+import json
 import os
 import sys
 import warnings
@@ -31,7 +32,7 @@ def main() -> None:
     work = _prepare(folder)
     _say("ready")
     for line in sys.stdin:
-        question, reply = line.split()
+        question, reply = json.loads(line)
         _say(str(_run_forked(Path(question), Path(reply), work)))
 
 
