@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api import adapters, chat, completions, health, models
+from service.api import adapters, aliases, chat, completions, health, models
 from service.api.auth import AuthMiddleware
 from service.api.dependencies import Services
 from service.api.exceptions import install_handlers
@@ -35,7 +35,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.include_router(health.router)
-    for routes in (completions, chat, models, adapters):
+    for routes in (completions, chat, models, adapters, aliases):
         app.include_router(routes.router, prefix=API_PREFIX, responses=_ERRORS)
     install_handlers(app)
     _add_middleware(app, services)
@@ -47,7 +47,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=services.settings.max_body_bytes,
-        exempt_prefix=f"{API_PREFIX}/adapters",
+        uploads_path=f"{API_PREFIX}/adapters",
     )
     app.add_middleware(DrainMiddleware, lifecycle=services.lifecycle)
     app.add_middleware(AuthMiddleware, keys=services.settings.api_keys())

@@ -6,6 +6,8 @@ RepertoireError
 ├── ModelNotFound             neither the base nor an adapter that may be used; carries `param`
 ├── AdapterNotFound           a management call names an adapter that does not exist
 ├── NameConflict              the name is taken by something that cannot be replaced
+├── UnknownTarget             a pointer is to move to, or is, what does not exist; carries `param`
+├── PreconditionFailed        what the caller has seen of an adapter is no longer so
 ├── AdapterRefused            the upload cannot be served exactly; carries the list of reasons
 ├── UploadTooLarge            more bytes, files or unpacked bytes than allowed
 ├── UnsupportedUpload         not a form that can be read at all (content type, missing parts)
@@ -50,6 +52,16 @@ class AdapterNotFound(RepertoireError):
 
 
 class NameConflict(RepertoireError):
+    pass
+
+
+class UnknownTarget(RepertoireError):
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class PreconditionFailed(RepertoireError):
     pass
 
 

@@ -196,8 +196,10 @@ class FakeRegistry:
         self._by_model |= {ref.name: ref for ref in refs}
         self.acquired: list[AdapterRef] = []
         self.released: list[AdapterRef] = []
+        self.keys: list[str | None] = []
 
-    def acquire(self, model: str) -> AdapterRef:
+    def acquire(self, model: str, key: str | None = None) -> AdapterRef:
+        self.keys.append(key)
         if model not in self._by_model:
             raise ModelNotFound(model)
         self.acquired.append(self._by_model[model])

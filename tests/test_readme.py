@@ -31,6 +31,7 @@ def test_readme_blocks_run(tmp_path: Path) -> None:
         "2024-03-05",
         "the-quick-brown-fox",
         "1789-07-14",
+        "1944-06-06",
         "+14155550132",
         "BLUE RIVER",
     ):

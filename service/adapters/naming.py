@@ -9,8 +9,11 @@ MIN_DIGEST_PREFIX = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{8,64})")
-_ALIAS = re.compile(r"[a-z][a-z0-9._-]*")
+_ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 
+ALIAS_RULE = (
+    "1 to 64 characters: lower-case letters, digits, '.', '_' and '-', beginning with a letter"
+)
 NAME_RULE = (
     "1 to 128 characters: letters, digits, '.', '_' and '-', beginning with a letter or a digit"
 )
@@ -28,6 +31,10 @@ class Selector:
 
 def is_valid_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
+
+
+def is_valid_alias(alias: str) -> bool:
+    return _ALIAS.fullmatch(alias) is not None
 
 
 def parse_selector(text: str) -> Selector | None:

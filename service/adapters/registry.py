@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from service.adapters.naming import Selector, parse_selector
+from service.adapters.shares import Shares, largest, pick
 from service.core import AdapterRef
 from service.errors import ModelNotFound
 
@@ -16,17 +17,26 @@ class AdapterRegistry:
     def __init__(self) -> None:
         self._versions: dict[str, dict[int, AdapterRef]] = {}
         self._current: dict[str, AdapterRef] = {}
+        self._aliases: dict[str, dict[str, Shares]] = {}
         self._uses: Counter[str] = Counter()
         self._drained: dict[str, asyncio.Event] = {}
 
-    def register(self, name: str, versions: Mapping[int, AdapterRef], current: int) -> None:
+    def register(
+        self,
+        name: str,
+        versions: Mapping[int, AdapterRef],
+        current: int,
+        aliases: Mapping[str, Shares] | None = None,
+    ) -> None:
         """Replace all that is known of a name; requests in flight keep what they acquired."""
         self._versions[name] = dict(versions)
         self._current[name] = versions[current]
+        self._aliases[name] = dict(aliases or {})
 
     def unregister(self, name: str) -> None:
         self._versions.pop(name, None)
         self._current.pop(name, None)
+        self._aliases.pop(name, None)
 
     def names(self) -> list[str]:
         return sorted(self._current)
@@ -34,17 +44,20 @@ class AdapterRegistry:
     def current(self, name: str) -> AdapterRef | None:
         return self._current.get(name)
 
-    def resolve(self, model: str) -> AdapterRef:
-        """Raises `ModelNotFound`."""
+    def resolve(self, model: str, key: str | None = None) -> AdapterRef:
+        """What `model` names now. Raises `ModelNotFound`.
+
+        Where an alias leads to some by weight, `key` decides; without one, the largest share.
+        """
         selector = parse_selector(model)
-        ref = None if selector is None else self._find(selector)
+        ref = None if selector is None else self._find(selector, key)
         if ref is None:
             raise ModelNotFound(model)
         return ref
 
-    def acquire(self, model: str) -> AdapterRef:
+    def acquire(self, model: str, key: str | None = None) -> AdapterRef:
         """Bind a request to the version that `model` names now. Raises `ModelNotFound`."""
-        ref = self.resolve(model)
+        ref = self.resolve(model, key)
         self._uses[ref.digest] += 1
         return ref
 
@@ -63,7 +76,7 @@ class AdapterRegistry:
         while self.in_use(digest):
             await self._drained.setdefault(digest, asyncio.Event()).wait()
 
-    def _find(self, selector: Selector) -> AdapterRef | None:
+    def _find(self, selector: Selector, key: str | None) -> AdapterRef | None:
         versions = self._versions.get(selector.name, {})
         if selector.number is not None:
             return versions.get(selector.number)
@@ -72,5 +85,14 @@ class AdapterRegistry:
             found = [ref for ref in versions.values() if ref.digest.startswith(prefix)]
             return found[0] if len(found) == 1 else None
         if selector.alias is not None:
-            return None
+            shares = self._aliases.get(selector.name, {}).get(selector.alias)
+            number = None if shares is None else _choose(shares, selector, key)
+            return None if number is None else versions.get(number)
         return self._current.get(selector.name)
+
+
+def _choose(shares: Shares, selector: Selector, key: str | None) -> int:
+    """Salted with the alias, so that the few of one canary are not the few of every other."""
+    if key is None:
+        return largest(shares)
+    return pick(shares, f"{selector.name}@{selector.alias}\n{key}")

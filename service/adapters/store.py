@@ -10,13 +10,13 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.adapters.compiling import CompileOutcome
-from service.adapters.history import Delete, NameHistory, Point, Publish
+from service.adapters.history import Delete, NameHistory, Operation, Publish
 from service.adapters.journal import Journal
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
@@ -127,9 +127,16 @@ class AdapterStore:
 
     def delete(self, name: str, created_at: int) -> bool:
         """False when there is nothing to delete."""
+        return self.change(name, lambda known: Delete(created_at) if known.versions else None)
+
+    def change(self, name: str, decide: Callable[[NameHistory], Operation | None]) -> bool:
+        """Record what `decide` makes of the name's state; False when that is nothing.
+
+        It is asked again when another writer was first, and may raise: nothing has changed then.
+        """
         with _disk_full_is_store_full():
-            while self.history(name).versions:
-                if self._append(name, Delete(created_at)):
+            while (operation := decide(self.history(name))) is not None:
+                if self._append(name, operation):
                     return True
         return False
 
@@ -156,7 +163,7 @@ class AdapterStore:
         if is_new_name and len(self.names()) >= self._limits.max_adapters:
             raise StoreFull(f"The store holds {self._limits.max_adapters} adapters, its limit.")
 
-    def _append(self, name: str, operation: Publish | Point | Delete) -> bool:
+    def _append(self, name: str, operation: Operation) -> bool:
         history = self._histories.setdefault(name, NameHistory())
         try:
             self._journal.append(name, history.num_operations, operation)

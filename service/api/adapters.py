@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.aliases import etag
 from service.api.dependencies import ServicesDep
 from service.api.schemas.adapters import (
     Adapter,
@@ -71,6 +72,7 @@ async def publish_adapter(
     result = await adapters.publish(name, staging, rank)
     if not result.is_created:
         response.status_code = 200
+    response.headers["ETag"] = etag(result.revision)
     return PublishedAdapter.of(result)
 
 
@@ -86,9 +88,12 @@ async def list_adapters(
 
 
 @router.get("/{name}", summary="One adapter with its versions")
-async def get_adapter(name: str, services: ServicesDep) -> Adapter:
+async def get_adapter(name: str, response: Response, services: ServicesDep) -> Adapter:
+    """Its ETag changes with versions and aliases, for `If-Match` of a change."""
     adapters: AdapterService = services.adapters
-    return Adapter.of(adapters.get(name))
+    view = adapters.get(name)
+    response.headers["ETag"] = etag(view.revision)
+    return Adapter.of(view)
 
 
 @router.delete("/{name}", summary="Delete an adapter with all its versions")

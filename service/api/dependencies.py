@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
 from service.core import BaseDescription
 from service.engine.client import EngineClient
@@ -62,3 +62,10 @@ def get_record(request: Request) -> RequestRecord:
 
 ServicesDep = Annotated[Services, Depends(get_services)]
 RecordDep = Annotated[RequestRecord, Depends(get_record)]
+StickyKeyHeader = Annotated[
+    str,
+    Header(
+        description="Of an alias with weights, the same key always gets the same version; "
+        "goes before the field `user`."
+    ),
+]

@@ -34,9 +34,11 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.NameConflict: Shape(
         409, "invalid_request_error", "name_conflict", {"x-should-retry": "false"}
     ),
+    errors.PreconditionFailed: Shape(412, "invalid_request_error", "precondition_failed"),
     errors.UploadTooLarge: Shape(413, "invalid_request_error", "too_large"),
     errors.UnsupportedUpload: Shape(415, "invalid_request_error", "unsupported_upload"),
     errors.AdapterRefused: Shape(422, "invalid_request_error", "adapter_refused"),
+    errors.UnknownTarget: Shape(422, "invalid_request_error", "unknown_target"),
     errors.AdapterLoadFailed: Shape(500, "server_error", "adapter_load_failed"),
     errors.EngineFailed: Shape(500, "server_error", "engine_failed"),
     errors.Overloaded: Shape(503, "server_error", "overloaded"),

@@ -101,14 +101,14 @@ class BodyLimitMiddleware:
     FastAPI's own limit answers in plain text, which no client of ours can read.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, exempt_prefix: str) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, uploads_path: str) -> None:
         self._app = app
         self._max_bytes = max_bytes
-        self._exempt_prefix = exempt_prefix
+        self._uploads_path = uploads_path
         self._message = f"The body is larger than {max_bytes} bytes."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(self._exempt_prefix):
+        if scope["type"] != "http" or scope["path"] == self._uploads_path:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")

@@ -1,10 +1,12 @@
 """What the use cases of adapters tell their callers; plain data, no HTTP."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from service.adapters.history import NameHistory, Publish
 from service.adapters.manifest import Conversion, Form, Manifest
+from service.adapters.shares import Shares
 from service.adapters.verdict import Verdict
 from service.errors import Refusal
 
@@ -46,6 +48,9 @@ class AdapterView:
     versions: tuple[VersionView, ...]
     reasons: tuple[Refusal, ...]
     """Why the folder of this name in the store cannot be used, if it cannot."""
+    aliases: Mapping[str, Shares] = field(default_factory=dict)
+    revision: int = 0
+    """Changes that the name has seen: another number, another state."""
 
     @property
     def current(self) -> VersionView | None:
@@ -61,6 +66,8 @@ class PublishResult:
     warnings: tuple[str, ...]
     unused_files: tuple[str, ...]
     """Of this upload; the version keeps those of the upload that made it."""
+    revision: int
+    """Of the adapter, as in `AdapterView`."""
 
 
 def view_version(

@@ -1,5 +1,6 @@
 """Which version a request is bound to from its first moment to its last: one, or a sum of some."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,8 +13,11 @@ from service.errors import InvalidRequest, ModelNotFound
 class Registry(Protocol):
     """Which version a name means now, and how many requests use each."""
 
-    def acquire(self, model: str) -> AdapterRef:
-        """Look up and count in one go. Raises `ModelNotFound`."""
+    def acquire(self, model: str, key: str | None = None) -> AdapterRef:
+        """Look up and count in one go; `key` decides where an alias leads to several versions.
+
+        Raises `ModelNotFound`.
+        """
 
     def release(self, ref: AdapterRef) -> None: ...
 
@@ -31,14 +35,17 @@ class AdapterBinder:
         self._base_name = base_name
         self._registry = registry
 
-    def acquire(self, model: str, summands: Sequence[Summand] = ()) -> AdapterRef | None:
+    def acquire(
+        self, model: str, summands: Sequence[Summand] = (), sticky_key: str = ""
+    ) -> AdapterRef | None:
         """None means the base, which only its own name may: nothing unknown is answered by it.
 
         Raises `ModelNotFound` or `InvalidRequest`, having taken nothing.
         """
+        key = sticky_key or secrets.token_hex(8)
         if summands:
-            return self._acquire_sum(model, summands)
-        return None if model == self._base_name else self._acquire_one(model, "model")
+            return self._acquire_sum(model, summands, key)
+        return None if model == self._base_name else self._acquire_one(model, "model", key)
 
     def release(self, ref: AdapterRef | None) -> None:
         if ref is not None:
@@ -47,13 +54,13 @@ class AdapterBinder:
             if not ref.parts:
                 self._registry.release(ref)
 
-    def _acquire_one(self, model: str, param: str) -> AdapterRef:
+    def _acquire_one(self, model: str, param: str, key: str) -> AdapterRef:
         try:
-            return self._registry.acquire(model.removeprefix(f"{self._base_name}:"))
+            return self._registry.acquire(model.removeprefix(f"{self._base_name}:"), key)
         except ModelNotFound:
             raise ModelNotFound(model, param) from None
 
-    def _acquire_sum(self, model: str, summands: Sequence[Summand]) -> AdapterRef:
+    def _acquire_sum(self, model: str, summands: Sequence[Summand], key: str) -> AdapterRef:
         if model != self._base_name:
             raise InvalidRequest(
                 f"With adapters, model is the base that they are added to: {self._base_name!r}.",
@@ -62,19 +69,20 @@ class AdapterBinder:
         parts: list[AdapterPart] = []
         try:
             for summand in summands:
-                parts.append(AdapterPart(self._acquire_summand(summand.name), summand.weight))
-            ref = _sum_of(merge_parts(parts))
+                ref = self._acquire_summand(summand.name, key)
+                parts.append(AdapterPart(ref, summand.weight))
+            total = _sum_of(merge_parts(parts))
         except BaseException:
             for part in parts:
                 self._registry.release(part.ref)
             raise
         self._release_doubles(parts)
-        return ref
+        return total
 
-    def _acquire_summand(self, name: str) -> AdapterRef:
+    def _acquire_summand(self, name: str, key: str) -> AdapterRef:
         if name == self._base_name:
             raise InvalidRequest(f"{name!r} is the base, which is part of every sum.", "adapters")
-        return self._acquire_one(name, "adapters")
+        return self._acquire_one(name, "adapters", key)
 
     def _release_doubles(self, parts: Sequence[AdapterPart]) -> None:
         """A content that was named twice is held once."""

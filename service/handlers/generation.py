@@ -42,6 +42,8 @@ class GenerationCall:
     echo: bool = False
     task_id: int | None = None
     """Which task of a multitask adapter; other models have none."""
+    sticky_key: str = ""
+    """Whoever has it stays on one version of a weighted alias; without one, chance decides."""
     arrived: float = field(default_factory=time.monotonic)
     """Monotonic seconds."""
 
@@ -110,7 +112,7 @@ class GenerationHandler:
         )
 
     def _acquire(self, call: GenerationCall) -> AdapterRef | None:
-        adapter = self._binder.acquire(call.model, call.adapters)
+        adapter = self._binder.acquire(call.model, call.adapters, call.sticky_key)
         if adapter is not None:
             version = adapter.version or None
             structlog.contextvars.bind_contextvars(adapter=adapter.name, version=version)

@@ -32,6 +32,36 @@ def test_what_does_not_exist(registry: AdapterRegistry, model: str) -> None:
         registry.acquire(model)
 
 
+def test_an_alias_is_a_way_to_name_a_version(registry: AdapterRegistry) -> None:
+    versions = {number: ref(number, str(number)) for number in (1, 2)}
+    registry.register("a", versions, 2, {"stable": ((1, 1),), "canary": ((1, 95), (2, 5))})
+    assert registry.acquire("a@stable", "anybody").version == 1
+    assert registry.resolve("a@canary").version == 1, "the largest share where nobody asks"
+    assert {registry.resolve("a@canary", str(i)).version for i in range(200)} == {1, 2}
+    registry.register("a", versions, 2)
+    with pytest.raises(ModelNotFound):
+        registry.resolve("a@stable")
+
+
+def test_an_alias_to_a_version_that_cannot_be_used_leads_nowhere_else(
+    registry: AdapterRegistry,
+) -> None:
+    registry.register("a", {2: ref(2, "2")}, 2, {"stable": ((1, 1),)})
+    with pytest.raises(ModelNotFound):
+        registry.resolve("a@stable")
+
+
+def test_the_few_of_one_canary_are_not_the_few_of_another(registry: AdapterRegistry) -> None:
+    versions = {number: ref(number, str(number)) for number in (1, 2)}
+    half = ((1, 1), (2, 1))
+    registry.register("a", versions, 2, {"x": half, "y": half})
+    keys = [str(i) for i in range(400)]
+    same = sum(
+        registry.resolve("a@x", k).version == registry.resolve("a@y", k).version for k in keys
+    )
+    assert 140 < same < 260
+
+
 def test_uses_are_counted_by_content(registry: AdapterRegistry) -> None:
     registry.register("b", {1: ref(1, "1", "b")}, current=1)
     one, other = registry.acquire("a@1"), registry.acquire("b")

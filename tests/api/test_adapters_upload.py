@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
 from service.adapters.limits import AdapterLimits
-from service.api import adapters as routes
+from service.api import adapters as routes, aliases
 from service.api.exceptions import error_response
 from service.errors import RepertoireError
 from tests.adapters.house import House
@@ -65,6 +65,7 @@ def serving(house: House) -> Iterator[TestClient]:
     app = FastAPI()
     app.state.services = FakeServices(house.service)
     app.include_router(routes.router, prefix="/v1")
+    app.include_router(aliases.router, prefix="/v1")
 
     @app.exception_handler(RepertoireError)
     async def answer(_: Request, error: RepertoireError):

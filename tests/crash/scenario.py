@@ -17,11 +17,15 @@ from service.adapters.compiling import CompileOutcome
 from service.adapters.failpoints import VARIABLE
 from service.adapters.files import CHAT_TEMPLATE, VERSION_FILES
 from service.adapters.manifest import Manifest
+from service.adapters.moves import WantedMove
 from service.compiler.job import decode_base
 from tests.adapters.house import House
 
-STEPS = ("start", "first", "second", "back", "other", "delete", "again")
-"""`back` points to an older version; `other` publishes the same content under another name."""
+STEPS = ("start", "first", "second", "back", "move", "rollback", "other", "delete", "again")
+"""`back` points to an older version; `move` moves the name and two aliases at once; `other`
+publishes the same content under another name."""
+
+MOVE = WantedMove(2, {"stable": ((1, 1),), "canary": ((1, 95), (2, 5))})
 
 
 @dataclass
@@ -86,6 +90,8 @@ async def live(house: House, kit: Kit, log: Path, step: str, point: str) -> None
         "first": lambda: house.publish("a", kit.adapter(1)),
         "second": lambda: house.publish("a", kit.adapter(2)),
         "back": lambda: house.publish("a", kit.adapter(1)),
+        "move": lambda: service.aliases.move("a", MOVE),
+        "rollback": lambda: service.aliases.rollback("a"),
         "other": lambda: house.publish("b", kit.adapter(1)),
         "delete": lambda: _delete_and_clean(house),
         "again": lambda: house.publish("a", kit.adapter(2)),
@@ -102,8 +108,7 @@ async def live(house: House, kit: Kit, log: Path, step: str, point: str) -> None
 
 async def _delete_and_clean(house: House) -> None:
     await house.service.delete("a")
-    while house.service._tasks:
-        await asyncio.gather(*house.service._tasks)
+    await house.service._changes.settled()
 
 
 def main() -> None:

@@ -15,29 +15,35 @@ import pytest
 
 from service.adapters.failpoints import FAILPOINTS
 from service.adapters.files import CHAT_TEMPLATE, VERSION_FILES
+from service.adapters.shares import Shares
 from service.core import AdapterRef
 from tests.adapters.house import House
-from tests.crash.scenario import STEPS, Kit, make_house
+from tests.crash.scenario import MOVE, STEPS, Kit, make_house
 
 REPOSITORY = Path(__file__).parents[2]
-State = dict[str, tuple[int, dict[int, int]]]
-"""By name: current version, and the seed of each version."""
+State = dict[str, tuple[int, dict[int, int], dict[str, Shares]]]
+"""By name: current version, the seed of each version, and the aliases."""
 
-SHIPPED: State = {"shipped": (1, {1: 3})}
+SHIPPED: State = {"shipped": (1, {1: 3}, {})}
+BOTH = {1: 1, 2: 2}
+MOVED = dict(MOVE.aliases)
 AFTER: dict[str, State] = {
     "start": SHIPPED,
-    "first": {**SHIPPED, "a": (1, {1: 1})},
-    "second": {**SHIPPED, "a": (2, {1: 1, 2: 2})},
-    "back": {**SHIPPED, "a": (1, {1: 1, 2: 2})},
-    "other": {**SHIPPED, "a": (1, {1: 1, 2: 2}), "b": (1, {1: 1})},
-    "delete": {**SHIPPED, "b": (1, {1: 1})},
-    "again": {**SHIPPED, "b": (1, {1: 1}), "a": (3, {3: 2})},
+    "first": {**SHIPPED, "a": (1, {1: 1}, {})},
+    "second": {**SHIPPED, "a": (2, BOTH, {})},
+    "back": {**SHIPPED, "a": (1, BOTH, {})},
+    "move": {**SHIPPED, "a": (2, BOTH, MOVED)},
+    "rollback": {**SHIPPED, "a": (1, BOTH, MOVED)},
+    "other": {**SHIPPED, "a": (1, BOTH, MOVED), "b": (1, {1: 1}, {})},
+    "delete": {**SHIPPED, "b": (1, {1: 1}, {})},
+    "again": {**SHIPPED, "b": (1, {1: 1}, {}), "a": (3, {3: 2}, {})},
 }
+JOURNALED = ["second", "back", "move", "rollback", "delete"]
 
 
 def cases() -> Iterator[tuple[str, str]]:
     """Every fail point in the step that visits it; the journal's in every kind of step."""
-    steps = {"folders": ["start"], "remove": ["delete"], "journal": ["second", "back", "delete"]}
+    steps = {"folders": ["start"], "remove": ["delete"], "journal": JOURNALED}
     for point in FAILPOINTS:
         for step in steps.get(point.partition(".")[0], ["second"]):
             yield step, point
@@ -109,7 +115,11 @@ async def inspect(house: House, kit: Kit, states: list[State]) -> None:
     assert all(view.state == "ready" and not view.reasons for view in views)
     states.append(
         {
-            view.name: (view.current.number, {v.number: seeds[v.digest] for v in view.versions})
+            view.name: (
+                view.current.number,
+                {v.number: seeds[v.digest] for v in view.versions},
+                dict(view.aliases),
+            )
             for view in views
         }
     )

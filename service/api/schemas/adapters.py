@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from service.adapters.manifest import Conversion as ConversionRecord
 from service.adapters.verdict import Verdict
+from service.api.schemas.aliases import Target, shown
 from service.core import AdapterRef
 from service.errors import Refusal
 from service.handlers.adapter_views import AdapterView, PublishResult, VersionView
@@ -174,6 +175,9 @@ class Adapter(BaseModel):
     state: Literal["ready", "errored"]
     created_at: int | None
     current: AdapterVersion | None
+    aliases: dict[str, Target] = Field(
+        description="A version, or weights by version, of every `name@alias`."
+    )
     versions: list[AdapterVersion]
     reasons: list[Reason] = Field(description="Why the folder of this name cannot be used.")
 
@@ -184,6 +188,7 @@ class Adapter(BaseModel):
             state=view.state,
             created_at=view.created_at,
             current=AdapterVersion.of(view.current) if view.current else None,
+            aliases={alias: shown(shares) for alias, shares in view.aliases.items()},
             versions=[AdapterVersion.of(version) for version in view.versions],
             reasons=[Reason.of(reason) for reason in view.reasons],
         )

@@ -95,7 +95,7 @@ class ChatBody(SamplingFields):
             )
         return self
 
-    def to_call(self, request_id: str) -> GenerationCall:
+    def to_call(self, request_id: str, sticky_key: str = "") -> GenerationCall:
         limit = self.max_completion_tokens or self.max_tokens
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         return GenerationCall(
@@ -108,6 +108,7 @@ class ChatBody(SamplingFields):
             n=self.n,
             stop=self.stops,
             task_id=self.task_id,
+            sticky_key=sticky_key or self.user or "",
         )
 
 

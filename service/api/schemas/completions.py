@@ -45,7 +45,7 @@ class CompletionBody(SamplingFields):
             raise InvalidRequest("prompt must not be an empty list.", "prompt")
         return prompt
 
-    def to_call(self, request_id: str) -> GenerationCall:
+    def to_call(self, request_id: str, sticky_key: str = "") -> GenerationCall:
         max_tokens = DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
         return GenerationCall(
             request_id=request_id,
@@ -59,6 +59,7 @@ class CompletionBody(SamplingFields):
             n=self.n,
             stop=self.stops,
             task_id=self.task_id,
+            sticky_key=sticky_key or self.user or "",
             echo=self.echo,
         )
 

@@ -26,7 +26,6 @@ IGNORED = frozenset(
         "safety_identifier",
         "service_tier",
         "store",
-        "user",
     }
 )
 """Fields that cannot change the output of this server."""
@@ -70,7 +69,9 @@ class SamplingFields(BaseModel):
 
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = NEUTRAL
 
-    model: str = Field(max_length=512, description="The base, `name`, `name@version`, `base:name`.")
+    model: str = Field(
+        max_length=512, description="The base, `name`, `name@version or alias`, `base:name`."
+    )
     adapters: list[SummandBody] = Field(
         [],
         min_length=1,
@@ -93,6 +94,9 @@ class SamplingFields(BaseModel):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field({}, max_length=1024)
     task_id: int | None = Field(
         None, ge=0, lt=_INT64, description="Which task of a multitask adapter; only for those."
+    )
+    user: str | None = Field(
+        None, description="Who asks: of an alias with weights they always get the same version."
     )
     stream: bool = False
     stream_options: StreamOptions | None = None

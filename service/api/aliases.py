@@ -1,0 +1,66 @@
+"""Routes that move the pointers of a name, and the ETag that tells whether they were moved."""
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+
+from service.api.dependencies import ServicesDep
+from service.api.schemas.adapters import Adapter
+from service.api.schemas.aliases import MoveBody
+from service.errors import InvalidRequest
+from service.handlers.adapter_views import AdapterView
+from service.handlers.adapters import AdapterService
+
+router = APIRouter(prefix="/adapters", tags=["adapters"])
+
+_TAG = r'(?:W/)?"[^"\x00-\x20\x7f]*"'
+_TAGS = re.compile(rf"\s*{_TAG}(?:\s*,\s*{_TAG})*\s*")
+_OURS = re.compile(r'(?<!W/)"([0-9]{1,18})"')
+
+IfMatch = Annotated[
+    str | None,
+    Header(description="ETags of the adapter as it was seen; a stale one is a 412."),
+]
+
+
+@router.patch("/{name}", summary="Move the current version and aliases, together")
+async def move_pointers(
+    name: str,
+    body: MoveBody,
+    response: Response,
+    services: ServicesDep,
+    if_match: IfMatch = None,
+) -> Adapter:
+    wanted, expected = body.to_move(), _expected(if_match)
+    adapters: AdapterService = services.adapters
+    view = await adapters.aliases.move(name, wanted, expected)
+    return _answer(view, response)
+
+
+@router.post("/{name}/rollback", summary="Back to the version that was current before")
+async def roll_back(
+    name: str, response: Response, services: ServicesDep, if_match: IfMatch = None
+) -> Adapter:
+    """Called again, it goes back further. What it left is reached by PATCH or by its number."""
+    adapters: AdapterService = services.adapters
+    view = await adapters.aliases.rollback(name, _expected(if_match))
+    return _answer(view, response)
+
+
+def etag(revision: int) -> str:
+    return f'"{revision}"'
+
+
+def _answer(view: AdapterView, response: Response) -> Adapter:
+    response.headers["ETag"] = etag(view.revision)
+    return Adapter.of(view)
+
+
+def _expected(if_match: str | None) -> frozenset[int] | None:
+    """Revisions that may be changed; weak tags and those of others match nothing (RFC 9110)."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    if _TAGS.fullmatch(if_match) is None:
+        raise InvalidRequest("If-Match holds no list of ETags.", "If-Match")
+    return frozenset(map(int, _OURS.findall(if_match)))

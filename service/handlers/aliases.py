@@ -1,0 +1,85 @@
+"""Use cases of names: move the current version and the aliases of a name, and take it back."""
+
+import time
+from collections.abc import Callable, Collection
+
+from service.adapters.history import Move, NameHistory, Rollback
+from service.adapters.moves import WantedMove, check_expected, move_for, rollback_for
+from service.adapters.store import AdapterStore
+from service.errors import NameConflict
+from service.handlers.adapter_views import AdapterView
+from service.handlers.changes import Changes
+from service.handlers.directory import Directory
+
+Expected = Collection[int] | None
+"""Revisions of the adapter that the caller has seen and means; None is any."""
+
+
+class AliasService:
+    def __init__(
+        self,
+        store: AdapterStore,
+        directory: Directory,
+        changes: Changes,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._changes = changes
+        self._clock = clock
+
+    async def move(self, name: str, wanted: WantedMove, expected: Expected = None) -> AdapterView:
+        """All of it or nothing; requests in flight finish on the version that they have.
+
+        Raises `AdapterNotFound`, `UnknownTarget` or `PreconditionFailed`.
+        """
+        created_at = int(self._clock())
+
+        def decide(history: NameHistory) -> Move | None:
+            check_expected(name, history, expected)
+            move = move_for(name, history, wanted, created_at)
+            self._check_content(name, history, move)
+            return move
+
+        return await self._changes.finish(self._change(name, decide))
+
+    async def rollback(self, name: str, expected: Expected = None) -> AdapterView:
+        """To the version that was current before; once more, to the one before that.
+
+        Raises `AdapterNotFound`, `NameConflict` or `PreconditionFailed`.
+        """
+        created_at = int(self._clock())
+
+        def decide(history: NameHistory) -> Rollback:
+            check_expected(name, history, expected)
+            rollback = rollback_for(name, history, created_at)
+            self._check_content(name, history, rollback)
+            return rollback
+
+        return await self._changes.finish(self._change(name, decide))
+
+    async def _change(
+        self, name: str, decide: Callable[[NameHistory], Move | Rollback | None]
+    ) -> AdapterView:
+        async with self._changes.lock:
+            if await self._changes.in_thread(self._store.change, name, decide):
+                self._directory.register(name)
+            return self._directory.view(name)
+
+    def _check_content(
+        self, name: str, history: NameHistory, operation: Move | Rollback | None
+    ) -> None:
+        for number in _targets(operation):
+            if self._store.manifest(history.versions[number].digest) is None:
+                raise NameConflict(f"The stored content of {name}@{number} is damaged.")
+
+
+def _targets(operation: Move | Rollback | None) -> set[int]:
+    match operation:
+        case Rollback(number=number):
+            return {number}
+        case Move(current=current, aliases=aliases):
+            named = {number for _, shares in aliases for number, _ in shares}
+            return named if current is None else named | {current}
+        case _:
+            return set()

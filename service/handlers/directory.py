@@ -1,0 +1,113 @@
+"""What is known of every name: the store's versions and pointers as others see and use them."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from service.adapters.disk_cache import DiskCache
+from service.adapters.history import Publish
+from service.adapters.manifest import Manifest
+from service.adapters.registry import AdapterRegistry
+from service.adapters.store import AdapterStore
+from service.core import AdapterRef, BaseDescription
+from service.errors import AdapterNotFound, Refusal
+from service.handlers.adapter_views import AdapterView, Tier, VersionView, view_version
+from service.handlers.models import ModelEntry
+
+
+class Directory:
+    def __init__(
+        self,
+        store: AdapterStore,
+        cache: DiskCache,
+        registry: AdapterRegistry,
+        base: BaseDescription,
+        resident_tier: Callable[[str], Tier | None],
+    ) -> None:
+        """`resident_tier` takes a digest and speaks of the engine's memory."""
+        self.registry = registry
+        self.broken: Mapping[str, tuple[Refusal, ...]] = {}
+        """Folders of the store that cannot be served, with the reasons."""
+        self._store = store
+        self._cache = cache
+        self._base = base
+        self._resident_tier = resident_tier
+
+    def register(self, name: str) -> None:
+        """Let requests see the name as the store has it now."""
+        history = self._store.history(name)
+        refs = {number: self._ref(name, version) for number, version in history.versions.items()}
+        usable = {number: ref for number, ref in refs.items() if ref is not None}
+        if history.current in usable:
+            self.registry.register(name, usable, history.current, history.aliases)
+        else:
+            self.registry.unregister(name)
+
+    def ref_of(self, name: str, number: int, manifest: Manifest) -> AdapterRef:
+        return AdapterRef(
+            name,
+            number,
+            manifest.digest,
+            compiled_bytes=manifest.payload_bytes(self._base.dtype),
+            is_summable=manifest.is_summable,
+            num_virtual_tokens=manifest.num_virtual_tokens,
+            num_prefix_tokens=manifest.num_prefix_tokens,
+            invocation_tokens=manifest.invocation_tokens,
+            num_tasks=manifest.num_tasks,
+            text_digest=manifest.text_digest,
+        )
+
+    def list(self, limit: int, after: str | None) -> tuple[Sequence[AdapterView], bool]:
+        """A page in the order of the names, and whether more follow."""
+        names = sorted({*self._store.names(), *self.broken})
+        rest = [name for name in names if after is None or name > after]
+        return [self.view(name) for name in rest[:limit]], len(rest) > limit
+
+    def get(self, name: str) -> AdapterView:
+        """Raises `AdapterNotFound`."""
+        if not self._store.history(name).versions and name not in self.broken:
+            raise AdapterNotFound(name)
+        return self.view(name)
+
+    def view(self, name: str) -> AdapterView:
+        history = self._store.history(name)
+        stored = [history.versions[number] for number in sorted(history.versions)]
+        views = [self.view_version(name, version) for version in stored]
+        reasons = self.broken.get(name, ())
+        if stored and None in views:
+            message = "The stored content of a version is damaged."
+            reasons = (*reasons, Refusal("damaged", name, message))
+        return AdapterView(
+            name=name,
+            state="ready" if self.registry.current(name) else "errored",
+            created_at=stored[0].created_at if stored else None,
+            versions=tuple(view for view in views if view is not None),
+            reasons=reasons,
+            aliases=dict(sorted(history.aliases.items())),
+            revision=history.num_operations,
+        )
+
+    def view_version(self, name: str, version: Publish) -> VersionView | None:
+        manifest = self._store.manifest(version.digest)
+        if manifest is None:
+            return None
+        tier = self._resident_tier(version.digest)
+        if tier is None:
+            tier = "disk" if self._cache.has(version.digest) else "store"
+        return view_version(version, self._store.history(name), manifest, tier)
+
+    def list_models(self) -> Sequence[ModelEntry]:
+        return [self._model(name, self.registry.resolve(name)) for name in self.registry.names()]
+
+    def find_model(self, model: str) -> ModelEntry:
+        """Raises `ModelNotFound`."""
+        return self._model(model, self.registry.resolve(model))
+
+    def _ref(self, name: str, version: Publish) -> AdapterRef | None:
+        manifest = self._store.manifest(version.digest)
+        return None if manifest is None else self.ref_of(name, version.number, manifest)
+
+    def _model(self, model: str, ref: AdapterRef) -> ModelEntry:
+        version = self._store.history(ref.name).versions[ref.version]
+        created = min(v.created_at for v in self._store.history(ref.name).versions.values())
+        if model != ref.name:
+            created = version.created_at
+        return ModelEntry(model, created, self._base.name, ref.version, ref.digest)
