@@ -47,6 +47,7 @@ from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.pool import AdapterPool
 from service.settings import Settings
 from service.telemetry import Metrics, Telemetry
+from service.templates.limits import limits_for
 from service.templates.renderer import TemplateRenderer
 
 log = structlog.get_logger(__name__)
@@ -90,7 +91,7 @@ def build_services(settings: Settings) -> Services:
         is_checking_uploads=settings.verify_uploads,
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
     )
-    renderer = TemplateRenderer()
+    renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     telemetry = Telemetry(Metrics(engine.stats), structlog.get_logger("service.access"))
     build = _build_info(base)
     return Services(

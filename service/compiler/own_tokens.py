@@ -11,6 +11,8 @@ from service.compiler.tokenizer_folder import TOKENIZER, TokenizerFolder
 from service.templates.conversation import SPECIAL_TOKENS
 
 _DIFFERS = "tokenizer_differs"
+_MAX_CHARS = 1000
+"""Of one token."""
 _PLACED = ("bos_token", "eos_token")
 """What a post-processor may put around every prompt."""
 
@@ -67,6 +69,9 @@ def find_misfit(
     if len(tokens) > room.max_tokens:
         message = f"it adds {len(tokens)} tokens; {room.max_tokens} are allowed."
         return Misfit(tokens[0], "too_many_tokens", message)
+    if (long := next((one for one in tokens if len(one.content) > _MAX_CHARS), None)) is not None:
+        message = f"a token has {len(long.content)} characters; {_MAX_CHARS} are allowed."
+        return Misfit(long, "added_token_too_long", message)
     for token, number in zip(tokens, _ids_when_added(tokens, base), strict=True):
         label = f"the token {token.content[:50]!r} has the id {token.id}"
         if token.id != number:

@@ -181,6 +181,11 @@ def test_too_many_tokens_are_refused(compare) -> None:
     assert reasons(found) == [("too_many_tokens", "tokenizer.json")]
 
 
+def test_a_token_as_long_as_a_page_is_refused(compare) -> None:
+    found = compare({"tokenizer.json": added(listed("x" * 1001, 4))})
+    assert reasons(found) == [("added_token_too_long", "tokenizer.json")]
+
+
 def test_half_a_surrogate_pair_is_no_token(compare) -> None:
     found = compare({"tokenizer.json": added(listed("\ud800", 4))})
     assert reasons(found) == [("tokenizer_differs", "tokenizer.json")]

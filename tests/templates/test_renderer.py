@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from service.errors import InvalidRequest, Overloaded
-from service.templates.limits import RenderLimits
+from service.templates.limits import RenderLimits, limits_for
 from service.templates.renderer import TemplateRenderer
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
@@ -81,6 +82,12 @@ def test_who_leaves_does_not_give_the_turn_away() -> None:
         await renderer.close()
 
     run(scene())
+
+
+def test_every_text_that_fits_the_context_may_be_rendered() -> None:
+    assert limits_for(512).max_chars == 1 << 20
+    assert limits_for(1 << 20).max_chars == 16 << 20
+    assert replace(limits_for(1 << 20), max_chars=1 << 20) == RenderLimits()
 
 
 def test_many_at_once_each_get_their_own() -> None:
