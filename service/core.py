@@ -203,7 +203,7 @@ class BaseDescription:
     folder: str
     """Where config, tokenizer files and weights lie; never shown to a client."""
     fingerprint: str
-    """sha256 (hex) over config, tensor headers and samples of every tensor's bytes."""
+    """sha256 (hex) over config, tensor headers, samples of every tensor's bytes and the lane."""
     architecture: str
     dtype: Literal["float32", "bfloat16", "float16"]
     """Run dtype, which is also the dtype of the adapters' A and B."""

@@ -59,11 +59,12 @@ def read_base_files(folder: Path) -> BaseFiles:
     return BaseFiles(folder, tensors)
 
 
-def fingerprint(files: BaseFiles) -> str:
-    """sha256 over config, tensor headers and the first bytes of every tensor."""
+def fingerprint(files: BaseFiles, lane: LaneName) -> str:
+    """sha256 over config, tensor headers, the first bytes of every tensor, and the lane: another
+    version of transformers may run the same base in another one, which takes other adapters."""
     config = json.loads((files.folder / "config.json").read_text())
     stable = {key: value for key, value in config.items() if key not in _VOLATILE_CONFIG}
-    digest = hashlib.sha256(json.dumps(stable, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([stable, lane], sort_keys=True).encode())
     for name, (path, info) in sorted(files.tensors.items()):
         digest.update(f"{name} {info.dtype} {info.shape}".encode())
         digest.update(_head(path, info))
@@ -87,7 +88,7 @@ def describe(
     return BaseDescription(
         name=name,
         folder=str(files.folder),
-        fingerprint=fingerprint(files),
+        fingerprint=fingerprint(files, lane),
         architecture=type(model).__name__,
         dtype=cast(
             Literal["float32", "bfloat16", "float16"], str(model.dtype).removeprefix("torch.")

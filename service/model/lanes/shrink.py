@@ -29,6 +29,18 @@ _WIDTHS = {
     "shared_expert_intermediate_size": 32,
     "rotary_dim": _HEAD_DIM // 2,
     "word_embed_proj_dim": _HIDDEN,
+    "q_lora_rank": 32,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": _HEAD_DIM,
+    "qk_nope_head_dim": _HEAD_DIM,
+    "qk_head_dim": 2 * _HEAD_DIM,
+    "v_head_dim": _HEAD_DIM,
+    "linear_num_heads": _HEADS,
+    "linear_head_dim": _HEAD_DIM,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": _HEADS,
+    "linear_key_head_dim": _HEAD_DIM,
+    "linear_value_head_dim": _HEAD_DIM,
     "mamba_dt_rank": 4,
     "time_step_rank": 4,
 }
@@ -36,6 +48,7 @@ _STATE_HEADS = (
     ("num_heads", "head_dim"),
     ("mamba_n_heads", "mamba_d_head"),
     ("n_mamba_heads", "mamba_headdim"),
+    ("mamba_num_heads", "mamba_head_dim"),
 )
 """(heads, width of one) of state-space layers, whose product is a multiple of the hidden size"""
 _WINDOWS = (

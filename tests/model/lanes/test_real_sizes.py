@@ -7,6 +7,7 @@ import pytest
 from transformers import (
     BloomConfig,
     CodeGenConfig,
+    DeepseekV3Config,
     FalconConfig,
     FalconH1Config,
     Gemma2Config,
@@ -113,6 +114,7 @@ REAL: dict[str, tuple[str, Callable[[], PreTrainedConfig]]] = {
     "gpt-j-6b": ("padded", GPTJConfig),
     "gpt-neo-1.3b": ("padded", GPTNeoConfig),
     "codegen-350m": ("padded", CodeGenConfig),
+    "deepseek-v3": ("ragged", DeepseekV3Config),
     "mamba-130m": ("solo", lambda: MambaConfig(**MAMBA_130M)),
     "mamba2-130m": (
         "solo",
