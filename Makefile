@@ -11,7 +11,7 @@ URL ?= http://127.0.0.1:$(PORT)
 export REPERTOIRE_PORT ?= $(PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test test-crash lint format demo-eval clean
+.PHONY: help install install-dev serve test test-crash test-kinds support-table lint format demo-eval clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,12 @@ test: install-dev ## install what tests need and run them
 
 test-crash: install-dev ## the long form: 1000 kills at random moments
 	$(BIN)/python -m pytest -m slow tests/crash tests/e2e
+
+test-kinds: install-dev ## every kind of adapter on every architecture
+	$(BIN)/python -m pytest -m slow tests/contract
+
+support-table: install-dev ## write KINDS.md anew: what becomes of each kind on each architecture
+	$(BIN)/python -m tests.contract.support
 
 lint: install-dev ## ruff, mypy, import rules, Dockerfile
 	$(BIN)/ruff check .

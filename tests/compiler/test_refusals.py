@@ -163,6 +163,28 @@ def test_a_copy_of_the_base_must_equal_it(
     assert with_copy.digest == without.digest, "an equal copy has no effect"
 
 
+def test_a_bias_beside_a_copied_weight_is_a_copy_too(
+    bases, tmp_path: Path, compile_folder, refusals_of
+) -> None:
+    """As peft saves the output projection of GPT-J."""
+    base = bases("qwen2")
+    folder = make_lora(base, tmp_path / "a", target_modules=["q_proj"])
+    without = compile_folder(base, folder).manifest
+    state = base.fresh_model().state_dict()
+    path = "model.layers.0.self_attn.q_proj"
+    tensors = load_file(folder / WEIGHTS)
+    for part in ("weight", "bias"):
+        tensors[f"base_model.model.{path}.base_layer.{part}"] = state[f"{path}.{part}"].clone()
+    save_file(tensors, folder / WEIGHTS)
+    assert compile_folder(base, folder).manifest.digest == without.digest
+    name = f"base_model.model.{path}.base_layer.bias"
+    tensors[name] += 0.5
+    save_file(tensors, folder / WEIGHTS)
+    assert [(one.code, one.subject) for one in refusals_of(base, folder)] == [
+        ("unknown_tensor", name)
+    ]
+
+
 def test_a_base_trained_in_bfloat16_equals_its_float32_copy(
     bases, tmp_path, compile_folder
 ) -> None:

@@ -33,6 +33,21 @@ from transformers import (
     StableLmConfig,
 )
 
+from tests.contract.targets import (
+    ATTENTION_ONLY,
+    BLOOM,
+    GPT2,
+    GPT_NEOX,
+    GPTJ,
+    JAMBA,
+    LLAMA,
+    MAMBA,
+    MPT,
+    OPT,
+    PHI3,
+    Targets,
+)
+
 VOCABULARY = 128
 WINDOW = 9
 LONG = 24
@@ -50,7 +65,6 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
 }
 UNGROUPED = {name: size for name, size in SIZES.items() if name != "num_key_value_heads"}
-LLAMA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -58,12 +72,7 @@ class Architecture:
     make_config: Callable[[], PreTrainedConfig]
     lane: str = "ragged"
     """That the self-test is expected to find."""
-    linears: tuple[str, ...] = LLAMA_MODULES
-    """Last path parts of the linear modules that can carry adapters, without `lm_head`."""
-
-    @property
-    def is_llama_like(self) -> bool:
-        return self.linears == LLAMA_MODULES
+    targets: Targets = LLAMA
 
 
 def _llama3() -> PreTrainedConfig:
@@ -103,7 +112,7 @@ def _jamba() -> PreTrainedConfig:
         expert_layer_offset=2,
         num_experts=4,
         mamba_d_state=4,
-        mamba_dt_rank=4,
+        mamba_dt_rank=8,
         use_mamba_kernels=False,
     )
 
@@ -121,15 +130,13 @@ ARCHITECTURES: dict[str, Architecture] = {
     "stablelm": Architecture(lambda: StableLmConfig(**SIZES, use_qkv_bias=True)),
     "mixtral": Architecture(
         lambda: MixtralConfig(**SIZES, num_local_experts=4),
-        linears=("q_proj", "k_proj", "v_proj", "o_proj"),
+        targets=ATTENTION_ONLY,
     ),
     "phi3": Architecture(
         lambda: Phi3Config(**SIZES, sliding_window=WINDOW),
-        linears=("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+        targets=PHI3,
     ),
-    "phi3-longrope": Architecture(
-        _phi3_longrope, linears=("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
-    ),
+    "phi3-longrope": Architecture(_phi3_longrope, targets=PHI3),
     "gpt2": Architecture(
         lambda: GPT2Config(
             vocab_size=VOCABULARY,
@@ -140,40 +147,40 @@ ARCHITECTURES: dict[str, Architecture] = {
             bos_token_id=1,
             eos_token_id=2,
         ),
-        linears=("c_attn", "c_proj", "c_fc"),
+        targets=GPT2,
     ),
     "opt": Architecture(
         lambda: OPTConfig(**UNGROUPED, ffn_dim=96, word_embed_proj_dim=64),
-        linears=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+        targets=OPT,
     ),
     "gpt-neox": Architecture(
         lambda: GPTNeoXConfig(**UNGROUPED),
-        linears=("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+        targets=GPT_NEOX,
     ),
     "bloom": Architecture(
         lambda: BloomConfig(
             vocab_size=VOCABULARY, hidden_size=64, n_layer=2, n_head=4, seq_length=128
         ),
-        linears=("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+        targets=BLOOM,
     ),
     "falcon": Architecture(
         lambda: FalconConfig(**UNGROUPED, ffn_hidden_size=96),
         lane="padded",
-        linears=("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+        targets=BLOOM,
     ),
     "falcon-alibi": Architecture(
         lambda: FalconConfig(
             **UNGROUPED, ffn_hidden_size=96, alibi=True, multi_query=False, bias=True
         ),
         lane="padded",
-        linears=("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+        targets=BLOOM,
     ),
     "mpt": Architecture(
         lambda: MptConfig(
             vocab_size=VOCABULARY, d_model=64, n_layers=2, n_heads=4, max_seq_len=128
         ),
         lane="padded",
-        linears=("Wqkv", "out_proj", "up_proj", "down_proj"),
+        targets=MPT,
     ),
     "gptj": Architecture(
         lambda: GPTJConfig(
@@ -187,18 +194,21 @@ ARCHITECTURES: dict[str, Architecture] = {
             eos_token_id=2,
         ),
         lane="padded",
-        linears=("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"),
+        targets=GPTJ,
     ),
     "mamba": Architecture(
         lambda: MambaConfig(
-            vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, state_size=4, pad_token_id=0
+            vocab_size=VOCABULARY,
+            hidden_size=64,
+            num_hidden_layers=2,
+            state_size=4,
+            time_step_rank=8,
+            pad_token_id=0,
         ),
         lane="solo",
-        linears=("in_proj", "x_proj"),
+        targets=MAMBA,
     ),
-    "jamba": Architecture(
-        _jamba, lane="solo", linears=("q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "x_proj")
-    ),
+    "jamba": Architecture(_jamba, lane="solo", targets=JAMBA),
 }
 
 

@@ -1,22 +1,12 @@
 """The real engine driven step by step in this thread, with what it computed kept for comparison."""
 
-import copy
 import itertools
 import queue
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
 
 import torch
-from transformers import PreTrainedModel
 
-from service.adapters.compiled import read_header
-from service.adapters.limits import AdapterLimits
 from service.adapters.residency import Residency
-from service.compiler.compile import run_job
-from service.compiler.job import Job
-from service.compiler.tuners.base import PeftBase, load_peft_base
-from service.compiler.tuners.work import Work
 from service.core import AdapterRef, GenerationRequest, SamplingParams, Step, TokenEvent
 from service.engine.block_manager import BlockManager
 from service.engine.engine import Engine, EngineParts
@@ -27,6 +17,7 @@ from service.model.lanes.build import build_lane
 from service.model.lanes.lane import Lane
 from service.model.loader import LoadedBase
 from service.model.pool import AdapterPool
+from tests.contract.compiling import CompiledFolders
 
 
 @dataclass(frozen=True)
@@ -71,53 +62,6 @@ class RecordingLane:
         distinct = len(set(step.row_slot))
         self.most_adapters_in_step = max(self.most_adapters_in_step, distinct)
         return logits[torch.tensor(wanted, dtype=torch.long, device=logits.device)]
-
-
-class CompiledFolders:
-    """`AdapterSource` over PEFT folders compiled by the real compiler."""
-
-    def __init__(self, base: LoadedBase, work: Path) -> None:
-        self._base = base
-        self._work = work
-        self._files: dict[str, Path] = {}
-        self._peft_base: PeftBase | None = None
-
-    def add(self, name: str, folder: Path) -> AdapterRef:
-        """Raises `AdapterRefused`."""
-        result = run_job(self._job(name, folder))
-        if result.needs_peft:
-            result = Work(self._fresh_base()).run(self._job(f"{name}-by-peft", folder))
-        with Path(result.compiled).open("rb") as file:
-            header = read_header(file)
-        self._files[header.digest] = Path(result.compiled)
-        manifest = result.manifest
-        assert manifest is not None
-        return AdapterRef(
-            name,
-            1,
-            header.digest,
-            header.payload_bytes,
-            num_virtual_tokens=manifest.num_virtual_tokens,
-            num_prefix_tokens=manifest.num_prefix_tokens,
-            invocation_tokens=manifest.invocation_tokens,
-            num_tasks=manifest.num_tasks,
-            is_summable=manifest.is_summable,
-        )
-
-    def _job(self, name: str, folder: Path) -> Job:
-        work = self._work / f"{name}-{len(self._files)}"
-        work.mkdir(parents=True)
-        return Job(str(folder), str(work), self._base.description, AdapterLimits(), False)
-
-    def _fresh_base(self) -> PeftBase:
-        """A copy in place of a fork: peft changes what it is given."""
-        if self._peft_base is None:
-            self._peft_base = load_peft_base(Path(self._base.description.folder))
-        model: PreTrainedModel = copy.deepcopy(self._peft_base.model)
-        return PeftBase(model, dict(model.named_modules()))
-
-    def open(self, ref: AdapterRef) -> BinaryIO:
-        return self._files[ref.digest].open("rb")
 
 
 @dataclass
@@ -174,25 +118,30 @@ class Harness:
         )
         self.outcomes: dict[str, Outcome] = {}
         self.prompts: dict[str, list[int]] = {}
+        self.tasks: dict[str, int | None] = {}
+        self.num_front: dict[str, int] = {}
         self._numbers = itertools.count()
 
     def add(
         self,
         prompt: list[int],
         adapter: AdapterRef | None = None,
-        task_id: int = 0,
+        task: int | None = None,
         **params: object,
     ) -> str:
+        """`task` of a multitask adapter."""
         options = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True} | params
         request = GenerationRequest(
             f"r{next(self._numbers)}",
             tuple(prompt),
             SamplingParams(**options),
             adapter,
-            task_id=task_id,
+            task_id=task or 0,
         )
         self.outcomes[request.request_id] = Outcome()
         self.prompts[request.request_id] = prompt
+        self.tasks[request.request_id] = task
+        self.num_front[request.request_id] = adapter.num_front_tokens if adapter else 0
         self._take(self.engine.add(request))
         return request.request_id
 

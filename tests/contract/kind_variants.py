@@ -3,6 +3,7 @@
 The LoRA family on linear modules has a table of its own in `lora_variants`.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,64 +12,18 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from transformers import AutoModelForCausalLM
+from safetensors.torch import save_file
 
-from tests.contract.architectures import load_reference
+from tests.contract.architectures import ARCHITECTURES
+from tests.contract.oracle import fresh_model
+from tests.contract.targets import LLAMA, Targets
 
 Fields = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Targets:
-    """What an architecture calls its modules."""
-
-    attention: tuple[str, ...] = ("q_proj", "v_proj")
-    """Linear modules that see the layer's input."""
-    down: tuple[str, ...] = ("down_proj",)
-    """The last linear module of a feed-forward block."""
-    embedding: str = "embed_tokens"
-    head: str = "lm_head"
-    norms: tuple[str, ...] = ("input_layernorm", "norm")
-
-    @property
-    def linear(self) -> list[str]:
-        return [*self.attention, *self.down]
-
-
-LLAMA = Targets()
-_PHI3 = Targets(("qkv_proj",))
-_NEOX = Targets(
-    ("query_key_value",),
-    ("dense_4h_to_h",),
-    "embed_in",
-    norms=("input_layernorm", "gpt_neox.final_layer_norm"),
-)
-_BLOOM = Targets(
-    ("query_key_value",), ("dense_4h_to_h",), "word_embeddings", norms=("input_layernorm", "ln_f")
-)
-_OTHERS = {
-    "phi3": _PHI3,
-    "phi3-longrope": _PHI3,
-    "mixtral": Targets(down=("o_proj",)),
-    "gpt2": Targets(("c_attn",), ("mlp.c_proj",), "wte", norms=("ln_1", "ln_f")),
-    "opt": Targets(down=("fc2",), norms=("self_attn_layer_norm", "decoder.final_layer_norm")),
-    "gpt-neox": _NEOX,
-    "bloom": _BLOOM,
-    "falcon": _BLOOM,
-    "falcon-alibi": _BLOOM,
-    "mpt": Targets(("Wqkv",), ("down_proj",), "wte", norms=("norm_1", "norm_f")),
-    "gptj": Targets(down=("fc_out",), embedding="wte", norms=("ln_1", "ln_f")),
-    "mamba": Targets(("in_proj",), ("x_proj",), "embeddings", norms=("norm", "norm_f")),
-    "jamba": Targets(
-        ("q_proj", "in_proj"), ("x_proj",), norms=("input_layernorm", "final_layernorm")
-    ),
-}
-
-
 def targets_of(architecture: str) -> Targets:
-    """By the names of `ARCHITECTURES`; a mixture of experts has no feed-forward linear modules, so
-    its attention stands in for them, as the inner projection of a state-space layer does."""
-    return _OTHERS.get(architecture, LLAMA)
+    """By the names of `ARCHITECTURES`."""
+    return ARCHITECTURES[architecture].targets
 
 
 @dataclass(frozen=True)
@@ -80,21 +35,27 @@ class KindVariant:
     model_types: frozenset[str] | None = None
     """The only ones that peft knows the kind for."""
     num_tasks: int = 0
+    needs_bias: bool = False
+    """It is about biases, which the base must have."""
     spread: float = 0.1
     """How far the trainable values are moved away from their start."""
 
 
-def _linear(peft_type: str, *, rejects_conv1d: bool = False, **fields: Any) -> KindVariant:
+def _linear(
+    peft_type: str, *, rejects_conv1d: bool = False, spread: float = 0.1, **fields: Any
+) -> KindVariant:
     def build(targets: Targets) -> Fields:
         return {"target_modules": targets.linear, **fields}
 
-    return KindVariant(peft_type, build, rejects_conv1d)
+    return KindVariant(peft_type, build, rejects_conv1d, spread=spread)
 
 
-def _front(peft_type: str, num_tasks: int = 0, **fields: Any) -> KindVariant:
-    if num_tasks:
-        fields["num_tasks"] = num_tasks
-    return KindVariant(peft_type, lambda _: fields, num_tasks=num_tasks)
+def _front(peft_type: str, **fields: Any) -> KindVariant:
+    def build(targets: Targets) -> Fields:
+        told = {} if targets.num_heads is None else {"num_attention_heads": targets.num_heads}
+        return told | fields
+
+    return KindVariant(peft_type, build, num_tasks=fields.get("num_tasks", 0))
 
 
 def _lora(build: Callable[[Targets], Fields]) -> KindVariant:
@@ -183,7 +144,7 @@ KIND_VARIANTS: dict[str, KindVariant] = {
     "oft": _linear("OFT", rejects_conv1d=True, r=0, oft_block_size=8),
     "oft-shared": _linear("OFT", rejects_conv1d=True, r=0, oft_block_size=8, block_share=True),
     "oft-constrained": _linear(
-        "OFT", rejects_conv1d=True, r=0, oft_block_size=8, coft=True, eps=1e-2
+        "OFT", rejects_conv1d=True, r=0, oft_block_size=8, coft=True, eps=1.0
     ),
     "oft-cayley": _linear(
         "OFT", rejects_conv1d=True, r=0, oft_block_size=8, use_cayley_neumann=False
@@ -210,21 +171,21 @@ KIND_VARIANTS: dict[str, KindVariant] = {
     "prompt": _front("PROMPT_TUNING", num_virtual_tokens=5),
     "psoft": _linear("PSOFT", rejects_conv1d=True, r=4),
     "pvera": _linear("PVERA", r=8),
-    "randlora": _linear("RANDLORA", r=8),
+    "randlora": _linear("RANDLORA", r=8, spread=0.02),
     "road-1": _linear("ROAD", rejects_conv1d=True, variant="road_1", group_size=8),
     "road-2": _linear("ROAD", rejects_conv1d=True, variant="road_2", group_size=8),
     "road-4": _linear("ROAD", rejects_conv1d=True, variant="road_4", group_size=16),
     "shira": _linear("SHIRA", rejects_conv1d=True, r=2),
     "supertuning": _linear("SUPERTUNING", rejects_conv1d=True),
     "tinylora": _linear("TINYLORA", r=2),
-    "trainable-tokens": _front("TRAINABLE_TOKENS", token_indices=[5, 9]),
-    "unilora": _linear("UNILORA", r=4, theta_d_length=64),
+    "trainable-tokens": KindVariant("TRAINABLE_TOKENS", lambda _: {"token_indices": [5, 9]}),
+    "unilora": _linear("UNILORA", spread=0.3, r=4, theta_d_length=64),
     "vblora": _linear("VBLORA", r=4, num_vectors=20, vector_length=8),
     "vera": _linear("VERA", r=8),
     "vera-regenerated": _linear("VERA", r=8, save_projection=False, projection_prng_key=7),
     "waveft": _linear("WAVEFT", n_frequency=50),
 }
-"""Missing: `LILY`, `XLORA`, `SHADOW` and `ADAMSS`, which are refused by kind."""
+"""Missing: kinds that are refused by their `peft_type` (`variants.BARE`)."""
 
 
 def make_kind(
@@ -237,13 +198,23 @@ def make_kind(
 ) -> Path:
     """Saved by peft, every trainable tensor moved away from its start. `changed`: other fields."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = fresh_model(base)
     config = PEFT_TYPE_TO_CONFIG_MAPPING[variant.peft_type](
         task_type="CAUSAL_LM", **variant.fields(targets) | changed
     )
     adapted = get_peft_model(model, config)
     perturb(adapted, variant.spread)
+    # A template compiled for every adapter would take longer than all the rest.
+    adapted.create_or_update_model_card = lambda _: None
     adapted.save_pretrained(folder)
+    return folder
+
+
+def make_bare(peft_type: str, folder: Path) -> Path:
+    """An upload of which nothing but the kind is known."""
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": peft_type}))
+    save_file({"one": torch.ones(1)}, folder / "adapter_model.safetensors")
     return folder
 
 
@@ -252,20 +223,3 @@ def perturb(model: PeftModel, spread: float) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.add_(torch.randn_like(parameter) * spread)
-
-
-class KindOracle:
-    """peft, solo, float32: the model that says what is right for any kind."""
-
-    def __init__(self, base: Path, folder: Path | None) -> None:
-        model = load_reference(base)
-        self._model = (PeftModel.from_pretrained(model, folder) if folder else model).eval()
-
-    @torch.no_grad()
-    def logits(self, token_ids: list[int], task: int | None = None) -> torch.Tensor:
-        """`[T, vocab]`; rows of virtual tokens are left out."""
-        tasks = {} if task is None else {"task_ids": torch.tensor([task])}
-        ids = torch.tensor([token_ids])
-        mask = torch.ones_like(ids)
-        logits = self._model(input_ids=ids, attention_mask=mask, **tasks).logits[0]
-        return logits[-len(token_ids) :]

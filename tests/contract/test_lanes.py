@@ -14,8 +14,10 @@ from service.model import loader
 from service.model.lanes.lane import LaneChoice
 from service.model.loader import LoadedBase, LoadOptions, load_base
 from tests.contract.architectures import VOCABULARY, make_base
-from tests.contract.harness import Budgets, CompiledFolders, Harness
-from tests.contract.kind_variants import KIND_VARIANTS, KindOracle, make_kind
+from tests.contract.compiling import CompiledFolders
+from tests.contract.harness import Budgets, Harness
+from tests.contract.kind_variants import KIND_VARIANTS, make_kind
+from tests.contract.oracle import Oracle
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = 1e-4
@@ -72,7 +74,7 @@ def test_all_kinds_mixed_equal_peft_solo(bench: Bench) -> None:
         prompt += [5, 9, *(draw.randrange(3, VOCABULARY) for _ in range(draw.randrange(3)))]
         ref = bench.adapters[kind] if kind else None
         task = 1 if ref and ref.num_tasks else 0
-        plan[run.add(prompt, ref, task_id=task, max_tokens=12)] = kind, task
+        plan[run.add(prompt, ref, task, max_tokens=12)] = kind, task
         run.step()
     run.run()
     run.close()
@@ -86,8 +88,9 @@ def check(bench: Bench, run: Harness, request_id: str, kind: str | None, task: i
     ref = bench.adapters[kind] if kind else None
     outcome, num_front = run.outcomes[request_id], ref.num_front_tokens if ref else 0
     ids = [*run.prompts[request_id], *outcome.token_ids[:-1]]
-    oracle = KindOracle(bench.folder, bench.folders.get(kind or ""))
-    expected = oracle.logits(ids, task if ref and ref.num_tasks else None)
+    oracle = Oracle(bench.folder, bench.folders.get(kind or ""))
+    task_of = task if ref and ref.num_tasks else None
+    expected = oracle.logits(ids, len(run.prompts[request_id]), task_of)[-len(ids) :]
     # What the prefix cache had has no rows; whatever followed read it.
     first = outcome.events[0].num_cached_tokens or 0
     rows = run.lane.logits[request_id]

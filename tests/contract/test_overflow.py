@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.contract.conftest import Bench, make_bench
+from tests.contract.bench import Bench, make_bench
 from tests.contract.harness import Budgets, Harness
 from tests.contract.lora_variants import make_adapter
 from tests.contract.test_mixed_batch import assert_equals_oracle

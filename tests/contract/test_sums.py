@@ -13,7 +13,7 @@ from service.adapters.sums import merge_parts, sum_ref
 from service.core import AdapterPart, AdapterRef
 from service.errors import InvalidRequest
 from tests.contract.architectures import load_reference
-from tests.contract.conftest import Bench, make_bench
+from tests.contract.bench import Bench, make_bench
 from tests.contract.harness import Budgets, Harness
 from tests.contract.test_mixed_batch import assert_equals_oracle, prompts
 
@@ -47,7 +47,9 @@ class SumOracle:
                     add_delta(self._model.get_submodule(path), layer, weight)
 
     @torch.no_grad()
-    def logits(self, token_ids: list[int]) -> torch.Tensor:
+    def logits(
+        self, token_ids: list[int], num_prompt: int | None = None, task: int | None = None
+    ) -> torch.Tensor:
         logits: torch.Tensor = self._model(torch.tensor([token_ids]), use_cache=False).logits[0]
         return logits
 
@@ -87,7 +89,7 @@ class WithSums(Bench):
 @pytest.fixture(scope="module", params=["llama", "llama-tied", "qwen2"])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WithSums:
     made = make_bench(request.param, "cpu", tmp_path_factory.mktemp(request.param))
-    return WithSums(made.folder, made.base, made.source, made.adapters, made.folders, made.oracles)
+    return WithSums(**vars(made))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Kinds other than LoRA that come to A and B alone are summed exactly with it, in one batch."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +7,12 @@ import pytest
 import torch
 from peft import PeftModel
 
-from service.adapters.compiled import read_header
-from service.adapters.limits import AdapterLimits
 from service.adapters.sums import merge_parts, sum_ref
-from service.compiler.compile_server import CompileServer
-from service.compiler.launcher import ChildCompiler
 from service.core import AdapterPart, AdapterRef
 from service.model.loader import LoadedBase, LoadOptions, load_base
 from tests.contract.architectures import load_reference, make_base
-from tests.contract.harness import Budgets, CompiledFolders, Harness
+from tests.contract.compiling import CompiledFolders
+from tests.contract.harness import Budgets, Harness
 from tests.contract.kind_variants import KIND_VARIANTS, make_kind
 from tests.contract.lora_variants import make_adapter
 from tests.contract.test_mixed_batch import assert_equals_oracle, prompts
@@ -30,24 +26,6 @@ LOW_RANK = (
 """Kinds whose change of a weight is a low-rank product of its own matrices."""
 WEIGHTS = (0.75, -1.5)
 """Of the kind, and of the LoRA beside it."""
-
-
-class CompiledByPeft(CompiledFolders):
-    """Kinds that only peft reads, through the compile server."""
-
-    def __init__(self, base: LoadedBase, work: Path, compiler: ChildCompiler) -> None:
-        super().__init__(base, work)
-        self._compiler = compiler
-
-    def add(self, name: str, folder: Path) -> AdapterRef:
-        work = self._work / name
-        work.mkdir(parents=True)
-        outcome = self._compiler.compile(folder, work)
-        with outcome.compiled.open("rb") as file:
-            header = read_header(file)
-        self._files[header.digest] = outcome.compiled
-        is_summable = outcome.manifest.is_summable
-        return AdapterRef(name, 1, header.digest, header.payload_bytes, is_summable=is_summable)
 
 
 class MergedOracle:
@@ -64,7 +42,9 @@ class MergedOracle:
                     tensor += weight * (state[name] - original[name])
 
     @torch.no_grad()
-    def logits(self, token_ids: list[int]) -> torch.Tensor:
+    def logits(
+        self, token_ids: list[int], num_prompt: int | None = None, task: int | None = None
+    ) -> torch.Tensor:
         logits: torch.Tensor = self._model(torch.tensor([token_ids]), use_cache=False).logits[0]
         return logits
 
@@ -72,7 +52,7 @@ class MergedOracle:
 @dataclass
 class Bench:
     base: LoadedBase
-    source: CompiledByPeft
+    source: CompiledFolders
     sums: dict[str, AdapterRef]
     oracles: dict[str, MergedOracle]
 
@@ -81,13 +61,11 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = tmp_path_factory.mktemp("kinds")
     folder = make_base("llama", root / "llama")
     base = load_base(LoadOptions(str(folder), device="cpu", dtype="float32"))
-    server = CompileServer(folder)
-    compiler = ChildCompiler(base.description, AdapterLimits(), server)
-    source = CompiledByPeft(base, root / "work", compiler)
+    source = CompiledFolders(base, root / "work")
     lora_folder = make_adapter(folder, "all-linear", root / "lora", 1)
     lora = source.add("lora", lora_folder)
     made = Bench(base, source, {}, {"": MergedOracle(folder, [])})
@@ -99,8 +77,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         made.sums[name] = sum_ref(merge_parts(AdapterPart(*part) for part in parts))
         weighted = list(zip((kind_folder, lora_folder), WEIGHTS, strict=True))
         made.oracles[name] = MergedOracle(folder, weighted)
-    yield made
-    server.close()
+    return made
 
 
 def test_sums_with_other_low_rank_kinds(bench: Bench) -> None:

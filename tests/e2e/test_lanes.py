@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.architectures import ARCHITECTURES, make_base
-from tests.contract.lora_variants import Oracle, few_variants, make_adapter
+from tests.contract.architectures import make_base
+from tests.contract.lora_variants import make_adapter
+from tests.contract.oracle import Oracle
+from tests.contract.targets import JAMBA
 from tests.e2e.tiny_adapters import output_ids
 from tests.server import Server
 
@@ -16,8 +18,7 @@ PROMPTS = [[7, 11, 13, 17], [5], [40, 41, 42, 43, 44, 45, 46, 47, 48, 49], [9, 8
 @pytest.mark.filterwarnings("ignore")
 def test_a_base_in_the_solo_lane_serves_adapters(tmp_path: Path) -> None:
     base = make_base("jamba", tmp_path / "jamba")
-    variants = few_variants(ARCHITECTURES["jamba"].linears)
-    folder = make_adapter(base, "all-linear", tmp_path / "adapter", 1, variants)
+    folder = make_adapter(base, "all-linear", tmp_path / "adapter", targets=JAMBA)
     oracles = {"jamba": Oracle(base, None), "mine": Oracle(base, folder)}
     with Server(base, tmp_path, verify_uploads=True) as server:
         assert server.client.get("/version").json()["lane"] == "solo"

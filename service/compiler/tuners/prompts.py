@@ -30,17 +30,31 @@ class Front:
 
 def check_sizes(config: Any, model: PreTrainedModel, refusals: Refusals) -> None:
     """What peft would fill in from the base has to be what the config says."""
-    given, own = copy.copy(config), copy.copy(config)
+    given = _completed(config, model)
+    if isinstance(given, str):
+        refusals.add("peft_rejects", "adapter_config.json", f"peft cannot build it: {given}")
+        return
     for name in _SIZES:
-        setattr(own, name, None)
-    for one in (given, own):
-        _prepare_prompt_learning_config(one, model.config)  # type: ignore[no-untyped-call]
-        one.num_transformer_submodules = one.num_transformer_submodules or 1
-    for name in _SIZES:
-        have, want = getattr(given, name), getattr(own, name)
+        unsaid = copy.copy(config)
+        setattr(unsaid, name, None)
+        wanted = _completed(unsaid, model)
+        if isinstance(wanted, str):  # The config of the base does not say it in words of peft's.
+            continue
+        have, want = getattr(given, name), getattr(wanted, name)
         if have != want:
             message = f"The config field {name!r} is {have}, this base needs {want}."
             refusals.add("invalid_field", name, message)
+
+
+def _completed(config: Any, model: PreTrainedModel) -> Any:
+    """The config as peft completes it for this base; a text is peft's reason why it cannot."""
+    completed = copy.copy(config)
+    try:
+        _prepare_prompt_learning_config(completed, model.config)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        return str(error)
+    completed.num_transformer_submodules = completed.num_transformer_submodules or 1
+    return completed
 
 
 def read_prompt(model: Any, config: PeftConfig) -> Front:
@@ -83,11 +97,17 @@ def _task_ids(task: int | None) -> torch.Tensor | None:
 
 
 def _read_prefix(model: Any) -> Front:
-    """From the cache that peft hands to the model: `[1, heads, n, dim]` per layer."""
+    """From the cache that peft hands to the model: `[1, heads, m, dim]` per layer."""
     tables: dict[str, torch.Tensor] = {}
-    count = 0
+    count: int = model.active_peft_config.num_virtual_tokens
     for number, layer in enumerate(model.get_prompt(1).layers):
-        count = layer.keys.shape[2]
-        tables[prefix_name(number, "key")] = layer.keys[0].transpose(0, 1).detach()
-        tables[prefix_name(number, "value")] = layer.values[0].transpose(0, 1).detach()
+        tables[prefix_name(number, "key")] = _placed(layer.keys, count)
+        tables[prefix_name(number, "value")] = _placed(layer.values, count)
     return Front(FrontTokens(num_prefix=count), tables=tables)
+
+
+def _placed(kept: torch.Tensor, count: int) -> torch.Tensor:
+    """`[count, heads, dim]`, each at its own position. The cache of a sliding layer keeps the last
+    ones, those that some row can see; what stands before them is never looked at."""
+    rows = kept[0].transpose(0, 1).detach()
+    return torch.cat([rows.new_zeros(count - len(rows), *rows.shape[1:]), rows])
