@@ -45,6 +45,9 @@ class PeftBase:
         path, _, parameter = name.rpartition(".")
         return self.modules[path]._parameters.get(parameter) if path in self.modules else None
 
+    def below(self, path: str) -> list[str]:
+        return [one for one in self.modules if one.startswith(f"{path}.")]
+
     def owner_of(self, tensor_name: str) -> str:
         """Path of the base's module that a tensor of an upload is about."""
         path = tensor_name.removeprefix(PREFIX)

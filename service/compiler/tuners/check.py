@@ -67,6 +67,18 @@ class Checker:
             again = restore(json.loads(json.dumps(frozen)), tensors, self._modules.__getitem__)
             _compare(site, again(rows[None])[0], expected, "peft's layer is not what it was")
 
+    def check_bias(self, site: SiteDescription, layer: Any, old: torch.Tensor) -> None:
+        """Raises `NotExact` when the layer does more with the base's bias than to add it: what is
+        served adds the difference to the replaced one behind the layer."""
+        rows, bias = _random_rows(site, layer), layer.get_base_layer().bias
+        expected, new = _peft_result(layer, rows), bias.data
+        bias.data = old
+        actual = _peft_result(layer, rows) + (new - old)
+        bias.data = new
+        _compare(
+            site, actual, expected, "peft's layer changes the replaced bias, the results differ"
+        )
+
     def _expected(
         self,
         site: SiteDescription,

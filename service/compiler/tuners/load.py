@@ -6,10 +6,13 @@ one that the upload lacks holds chance. Both are refused by name.
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModelForCausalLM
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils import PeftType, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
 
 from service.adapters.limits import AdapterLimits
 from service.compiler.arrays import is_finite
@@ -27,6 +30,8 @@ _TORCH_DTYPES = {
 _NUMPY_FLOATS = frozenset({"F32", "F16", "BF16"})
 Tensors = dict[str, torch.Tensor]
 
+_SHARED_TENSORS = frozenset({PeftType.TINYLORA, PeftType.UNILORA})
+"""Kinds whose tensors do not say which modules they are for."""
 _ALIASES = ("lora_magnitude_vector.weight", "lora_magnitude_vector")
 
 
@@ -53,8 +58,9 @@ def load_upload(
         check_sizes(config, base.model, refusals)
     tensors = _read_tensors(upload, refusals)
     refusals.raise_if_any()
-    if run_dtype == "float32":
-        base.widen({*map(base.owner_of, tensors), base.embedding_path})
+    is_wide = run_dtype == "float32"
+    if is_wide:
+        base.widen(_concerned(config, tensors, base))
     before = Fingerprints.take(base)
     torch.manual_seed(0)
     try:
@@ -63,9 +69,27 @@ def load_upload(
         refusals.add("peft_rejects", "adapter_config.json", f"peft cannot build it: {error}")
         refusals.raise_if_any()
         raise
-    used = _load_tensors(model, tensors, base, refusals)
+    used = _load_tensors(model, tensors, base, is_wide, refusals)
     refusals.raise_if_any()
     return LoadedUpload(model.eval(), config, before, used)
+
+
+def _concerned(config: PeftConfig, tensors: Tensors, base: PeftBase) -> set[str]:
+    """Paths of the modules whose dtype decides in which dtype peft computes and keeps values."""
+    paths = {base.owner_of(name) for name in tensors}
+    if config.is_prompt_learning:
+        paths.add(base.embedding_path)
+    if config.is_adaption_prompt:
+        paths |= {below for path in paths for below in base.below(path)}
+    if config.peft_type in _SHARED_TENSORS:
+        paths |= {path for path in base.modules if _is_target(config, path)}
+    return paths
+
+
+def _is_target(config: Any, path: str) -> bool:
+    if config.target_modules in (None, INCLUDE_LINEAR_LAYERS_SHORTHAND):
+        return True  # whatever peft takes that for is among all modules
+    return bool(check_target_module_exists(config, path))
 
 
 def _read_tensors(upload: Upload, refusals: Refusals) -> Tensors:
@@ -91,7 +115,11 @@ def _shaped(raw: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> to
 
 
 def _load_tensors(
-    model: PeftModelForCausalLM, tensors: Tensors, base: PeftBase, refusals: Refusals
+    model: PeftModelForCausalLM,
+    tensors: Tensors,
+    base: PeftBase,
+    is_wide: bool,
+    refusals: Refusals,
 ) -> frozenset[str]:
     wanted = _saved(model)
     tensors = _without_base_copies(tensors, wanted, base, refusals)
@@ -118,7 +146,7 @@ def _load_tensors(
     except Exception as error:
         refusals.add("peft_rejects", "adapter_model.safetensors", f"peft cannot load it: {error}")
         refusals.raise_if_any()
-    _check_taken(tensors, _saved(model), refusals)
+    _check_taken(tensors, _saved(model), is_wide, refusals)
     return frozenset(tensors)
 
 
@@ -158,12 +186,13 @@ def _is_like(have: torch.dtype, want: torch.dtype) -> bool:
     )
 
 
-def _check_taken(tensors: Tensors, saved: Tensors, refusals: Refusals) -> None:
-    """What peft now holds must be what the upload says, up to the dtype peft keeps it in."""
+def _check_taken(tensors: Tensors, saved: Tensors, is_wide: bool, refusals: Refusals) -> None:
+    """What peft now holds must be what the upload says; on a base of small floats rounded to it."""
     for name, tensor in tensors.items():
         held = saved.get(name, saved.get(_other_spelling(name)))
         is_held = held is not None and held.shape == tensor.shape
-        if held is None or not is_held or not torch.equal(held, tensor.to(held.dtype)):
+        dtype = tensor.dtype if is_wide or held is None else held.dtype
+        if held is None or not is_held or not torch.equal(held.to(dtype), tensor.to(dtype)):
             refusals.add("unread_tensor", name, f"peft does not use the tensor {name!r} as it is.")
 
 

@@ -76,6 +76,7 @@ class _Planner:
         self.sites: dict[str, SitePlan] = {}
         self.tables: dict[str, Term] = {}
         self.front = FrontTokens()
+        self._frozen: dict[str, torch.nn.Module] = {}
 
     def plan(self) -> None:
         config = self._loaded.config
@@ -150,7 +151,8 @@ class _Planner:
         for below, parameters in parameters_by_module(module).items():
             full = f"{path}.{below}" if below else path
             if self._site(full) is not None:
-                self.sites[full] = SitePlan(full, parameters=self._make.terms(parameters))
+                plan = self.sites.get(full, SitePlan(full))
+                self.sites[full] = replace(plan, parameters=self._make.terms(parameters))
 
     def _plan_adaption(self, path: str, attention: Any) -> None:
         problem = adaption.problem(attention, self._description)
@@ -194,11 +196,14 @@ class _Planner:
             return
         tensors = tuple(own_term(tensor) for tensor in snapshot.tensors)
         self.sites[path] = SitePlan(path, layer=frozen, layer_tensors=tensors)
+        self._frozen[path] = layer
 
     def _replace_parameter(
         self, site: SiteDescription, parameter: str, new: torch.Tensor, old: torch.Tensor
     ) -> None:
         plan = self.sites.get(site.path, SitePlan(site.path))
+        if site.path in self._frozen:
+            self._check_bias(site, old)
         if site.kind in ("linear", "conv1d") and parameter == "bias":
             have = {name: tensor_of(term) for name, term in plan.terms.items()}
             terms = Terms(**{name: have[name] for name in ("c", "turn", "partner") if name in have})
@@ -209,6 +214,12 @@ class _Planner:
         else:
             own = plan.parameters | {parameter: self._make.term(parameter, new)}
             self.sites[site.path] = replace(plan, parameters=own)
+
+    def _check_bias(self, site: SiteDescription, old: torch.Tensor) -> None:
+        try:
+            self._checker.check_bias(site, self._frozen[site.path], old)
+        except NotExact as error:
+            self._refusals.add("unsupported_field", "bias", str(error))
 
     def _merge(self, path: str, terms: Tensors) -> None:
         if terms and self._site(path) is not None:

@@ -30,6 +30,17 @@ from tests.contract.kind_variants import (
 PROBE = [11, 5, 9, 40, 17, 6, 77, 30]
 """Holds the tokens and the invocation that some variants are about."""
 TOLERANCE = 1e-4
+OWN: dict[str, dict[str, Any]] = {
+    "biased": {"attention_bias": True, "mlp_bias": True},
+    "wide": {
+        "vocab_size": 160,
+        "hidden_size": 96,
+        "intermediate_size": 128,
+        "num_attention_heads": 6,
+        "num_hidden_layers": 3,
+    },
+}
+"""Llamas beside those of the contract: with biases everywhere, and larger in every direction."""
 
 
 @dataclass
@@ -105,10 +116,14 @@ class _Source:
 
 
 def make_bench(root: Path, architecture: str = "llama") -> Bench:
-    if architecture == "wide":
-        folder = _make_wide_base(root / "base")
+    name, _, dtype = architecture.partition("/")
+    folder = root / "base"
+    if name in OWN:
+        _make_llama(folder, **OWN[name])
     else:
-        folder = make_base(architecture, root / "base")
+        make_base(name, folder)
+    if dtype:
+        _store_as(dtype, folder)
     base = load_base(LoadOptions(str(folder), device="cpu", dtype="float32"))
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
@@ -116,13 +131,22 @@ def make_bench(root: Path, architecture: str = "llama") -> Bench:
     return Bench(folder, root, base, model.eval(), load_peft_base(folder))
 
 
-def _make_wide_base(folder: Path) -> Path:
-    """Llama with more heads, layers and tokens than the others have."""
-    sizes = SIZES | {"hidden_size": 96, "num_attention_heads": 6, "num_hidden_layers": 3}
-    config = LlamaConfig(**sizes | {"vocab_size": 160, "intermediate_size": 128})
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+def _store_as(dtype: str, folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    model.save_pretrained(folder)
+
+
+def _make_llama(folder: Path, **changed: Any) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES | changed), dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(5.0)
+            elif name.endswith("bias"):
+                parameter.normal_(std=0.3)
+    model.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
-    return folder
 
 
 def fresh(base: PeftBase) -> PeftBase:

@@ -12,7 +12,8 @@ def benches(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
 
     def get(architecture: str) -> Bench:
         if architecture not in made:
-            made[architecture] = make_bench(tmp_path_factory.mktemp(architecture), architecture)
+            root = tmp_path_factory.mktemp(architecture.replace("/", "-"))
+            made[architecture] = make_bench(root, architecture)
         return made[architecture]
 
     return get

@@ -11,7 +11,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ def changes(kind: str) -> list[Change]:
 def sample(kind: str) -> Iterator[Change]:
     draw = random.Random(f"{SEED} {kind}")
     yield from draw.sample(changes(kind), SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def bench(benches: Callable[[str], Bench]) -> Bench:
+    return benches("biased")
 
 
 @pytest.fixture(scope="module")
