@@ -115,7 +115,7 @@ def _decode(
         case "tensor":
             return tensors[node["tensor"]]
         case "dtype":
-            return getattr(torch, node["dtype"])
+            return _dtype(node["dtype"])
         case "list" | "tuple" as kind:
             values = [_decode(one, tensors, base_module) for one in node[kind]]
             return values if kind == "list" else tuple(values)
@@ -152,6 +152,13 @@ def _decoded(
 ) -> Iterator[tuple[str, Any]]:
     for name, value in named.items():
         yield name, _decode(value, tensors, base_module)
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise UnknownPart(f"the dtype {name}")
+    return dtype
 
 
 def _class(name: str) -> Any:
