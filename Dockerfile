@@ -4,6 +4,8 @@ ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ARG TORCH_INDEX_URL=""
+# "[quantization]" brings what a base in 8 or 4 bits needs.
+ARG EXTRAS=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
@@ -16,7 +18,7 @@ RUN if [ -n "${TORCH_INDEX_URL}" ]; then \
     fi
 COPY pyproject.toml README.md ./
 COPY service service
-RUN pip install .
+RUN pip install "/src${EXTRAS}"
 
 FROM ${PYTHON_IMAGE} AS run
 RUN useradd --create-home --uid 10001 repertoire \

@@ -62,7 +62,7 @@ def build_services(settings: Settings) -> Services:
     store = AdapterStore(settings.adapters_store, limits)
     store.open()  # before the base takes its time: the store may be somebody else's
     base, memory = _load(settings)
-    server = CompileServer(Path(base.description.folder))
+    server = CompileServer.of(base.description)
     compiler = ChildCompiler(base.description, limits, server, is_base_strict=settings.strict_base)
     # Of its own: a cold load must not wait behind an upload, and what was accepted stays so.
     recompiler = ChildCompiler(base.description, limits, server)
@@ -157,7 +157,7 @@ def open_checker(settings: Settings) -> Iterator[Checker]:
     # The numbers of the served device, but on the processor: the device may be in use.
     dtype = resolve_dtype(settings.dtype, resolve_device(settings.device))
     base = _load_base(settings, device="cpu", dtype=str(dtype).removeprefix("torch."))
-    server = CompileServer(Path(base.description.folder))
+    server = CompileServer.of(base.description)
     compiler = ChildCompiler(base.description, limits, server, is_base_strict=settings.strict_base)
     sizes = (settings.host_adapter_bytes, settings.device_adapter_bytes)
     try:
@@ -179,6 +179,7 @@ def _load_base(settings: Settings, device: str, dtype: str) -> LoadedBase:
             device=device,
             dtype=dtype,
             max_model_len=settings.max_model_len,
+            quantization=settings.quantization,
         )
     )
 
@@ -203,6 +204,7 @@ def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
         lane=base.lane.name,
         not_in=dict(base.lane.rejected) or None,
         dtype=base.description.dtype,
+        quantization=base.description.quantization,
         device=str(base.model.device),
         sites=len(base.sites),
         kv_tokens=memory.num_blocks * settings.block_size,
@@ -266,5 +268,5 @@ def _build_info(base: LoadedBase) -> BuildInfo:
         torch=torch.__version__,
         device=str(base.model.device),
         base_created=int(config.stat().st_mtime),
-        details=(("lane", base.lane.name),),
+        details=(("lane", base.lane.name), ("quantization", base.description.quantization)),
     )

@@ -13,9 +13,9 @@ from service.errors import ConfigurationError
 from service.settings import ENV_PREFIX, Settings, resolve_settings
 
 _CHECK_FLAGS = (
-    "base_model", "revision", "served_model_name", "device", "dtype", "threads", "max_lora_rank",
-    "strict_base", "device_adapter_bytes", "host_adapter_bytes", "max_upload_bytes",
-    "compile_timeout_s", "compile_memory_bytes", "log_level", "log_format",
+    "base_model", "revision", "served_model_name", "device", "dtype", "quantization", "threads",
+    "max_lora_rank", "strict_base", "device_adapter_bytes", "host_adapter_bytes",
+    "max_upload_bytes", "compile_timeout_s", "compile_memory_bytes", "log_level", "log_format",
 )  # fmt: skip
 """Settings that decide whether an adapter is accepted, and how that is found out."""
 

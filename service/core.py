@@ -160,6 +160,9 @@ class TensorLocation:
     num_bytes: int
 
 
+Quantization = Literal["none", "nf4", "fp4", "int8"]
+"""Bits of the base's linear modules, by bitsandbytes' names: 4, 4 and 8."""
+
 SiteKind = Literal["linear", "conv1d", "embedding", "norm"]
 """What a site computes; GPT-2's `Conv1D` is a linear module whose weight is `[in, out]`."""
 
@@ -175,7 +178,8 @@ class SiteDescription:
     out_features: int
     rows: RowMap
     weight: TensorLocation | None
-    """`[out, in]`; None when the weight's bytes cannot be found in the base's files."""
+    """`[out, in]`; None when the weight's bytes cannot be found in the base's files, and for one
+    that is quantised when it is loaded."""
     bias: TensorLocation | None
     has_bias: bool
 
@@ -203,7 +207,8 @@ class BaseDescription:
     folder: str
     """Where config, tokenizer files and weights lie; never shown to a client."""
     fingerprint: str
-    """sha256 (hex) over config, tensor headers, samples of every tensor's bytes and the lane."""
+    """sha256 (hex) over config, tensor headers, samples of every tensor's bytes, the lane and the
+    quantisation."""
     architecture: str
     dtype: Literal["float32", "bfloat16", "float16"]
     """Run dtype, which is also the dtype of the adapters' A and B."""
@@ -217,6 +222,13 @@ class BaseDescription:
     sites: tuple[SiteDescription, ...]
     modules: tuple[tuple[str, str], ...]
     """(path, class name) of every module of the base: what `target_modules` may match."""
+    quantization: Quantization = "none"
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether a row's result may visibly depend on its batch: where values are rounded to few
+        bits on the way, the last bit of what came before decides which way."""
+        return self.dtype != "float32" or self.quantization == "int8"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.core import Quantization
 from service.errors import ConfigurationError
 
 ENV_PREFIX = "REPERTOIRE_"
@@ -78,6 +79,11 @@ class Settings(BaseSettings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the run (name); auto = what the machine is fast in."
+    )
+    quantization: Quantization = Field(
+        "none",
+        description="Bits of the base's linear modules (name): nf4 and fp4 = 4, int8 = 8; a base"
+        " that is stored so is loaded so.",
     )
     threads: int | None = Field(
         None, gt=0, description="Compute threads (count); by default one per physical core."

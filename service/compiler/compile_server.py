@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from service.compiler.child_environment import child_environment
+from service.core import BaseDescription, Quantization
 
 _START_SECONDS = 300.0
 """Importing torch and peft at low priority beside a busy engine takes tens of seconds."""
@@ -24,10 +25,17 @@ _log = logging.getLogger(__name__)
 class CompileServer:
     """Started at the first job or by `start`, and again after it died. Jobs run one by one."""
 
-    def __init__(self, base_folder: Path) -> None:
-        self._base_folder = base_folder
+    def __init__(
+        self, base_folder: Path, quantization: Quantization = "none", dtype: str = "auto"
+    ) -> None:
+        """`dtype`: of the run, which a quantised base is rounded from."""
+        self._arguments = [str(base_folder), quantization, dtype]
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+
+    @classmethod
+    def of(cls, base: BaseDescription) -> Self:
+        return cls(Path(base.folder), base.quantization, base.dtype)
 
     def start(self) -> None:
         """Bring it up; blocking."""
@@ -68,7 +76,7 @@ class CompileServer:
         self._stop()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-s", "-m", "service.compiler.tuners",
-             str(self._base_folder), str(os.getpid())],
+             str(os.getpid()), *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

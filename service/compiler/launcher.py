@@ -44,7 +44,7 @@ class ChildCompiler:
         self._limits = limits
         self._is_base_strict = is_base_strict
         self._free = threading.BoundedSemaphore(limits.max_parallel_compiles)
-        self._server = server or CompileServer(Path(base.folder))
+        self._server = server or CompileServer.of(base)
 
     def compile(
         self,

@@ -203,8 +203,8 @@ class AdapterService:
         await self._changes.in_thread(self._cache.put, digest, outcome.compiled)
         ref = self._directory.ref_of(name, 0, outcome.manifest)
         verdict = await self._verifier.verify(ref, outcome.folder, work)
-        # In a narrower dtype the measure is a bound on noise, which is no reason to refuse.
-        if not verdict.is_exact and verdict.dtype == "float32":
+        # On a noisy base the measure is a bound on noise, which is no reason to refuse.
+        if not verdict.is_exact and not self._base.is_noisy:
             self._unload(digest)
             await self._changes.in_thread(self._cache.drop, digest)
             message = (

@@ -52,6 +52,7 @@ class Verifier:
             difference=difference,
             base_difference=base_difference,
             dtype=self._base.dtype,
+            quantization=self._base.quantization,
             num_positions=sum(len(expected[f"prompt_{n}"]) for n in numbers),
             checked_at=int(self._clock()),
         )

@@ -14,11 +14,13 @@ from service.core import (
     BaseDescription,
     KVLayer,
     LaneName,
+    Quantization,
     SiteDescription,
     SiteKind,
     TensorLocation,
 )
 from service.model.probe import ProbeResult, num_embeddings, site_kind
+from service.quantized.modules import is_quantized
 
 _SAMPLE_BYTES = 4096
 _VOLATILE_CONFIG = ("transformers_version", "torch_dtype", "dtype", "_name_or_path")
@@ -59,12 +61,13 @@ def read_base_files(folder: Path) -> BaseFiles:
     return BaseFiles(folder, tensors)
 
 
-def fingerprint(files: BaseFiles, lane: LaneName) -> str:
-    """sha256 over config, tensor headers, the first bytes of every tensor, and the lane: another
-    version of transformers may run the same base in another one, which takes other adapters."""
+def fingerprint(files: BaseFiles, lane: LaneName, quantization: Quantization) -> str:
+    """sha256 over config, tensor headers, the first bytes of every tensor, the quantisation, and
+    the lane: another version of transformers may run the same base in another one, which takes
+    other adapters."""
     config = json.loads((files.folder / "config.json").read_text())
     stable = {key: value for key, value in config.items() if key not in _VOLATILE_CONFIG}
-    digest = hashlib.sha256(json.dumps([stable, lane], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([stable, lane, quantization], sort_keys=True).encode())
     for name, (path, info) in sorted(files.tensors.items()):
         digest.update(f"{name} {info.dtype} {info.shape}".encode())
         digest.update(_head(path, info))
@@ -78,6 +81,7 @@ def describe(
     lane: LaneName,
     found: ProbeResult,
     max_model_len: int,
+    quantization: Quantization = "none",
 ) -> BaseDescription:
     names = _parameter_names(model)
     output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -88,7 +92,7 @@ def describe(
     return BaseDescription(
         name=name,
         folder=str(files.folder),
-        fingerprint=fingerprint(files, lane),
+        fingerprint=fingerprint(files, lane, quantization),
         architecture=type(model).__name__,
         dtype=cast(
             Literal["float32", "bfloat16", "float16"], str(model.dtype).removeprefix("torch.")
@@ -103,6 +107,7 @@ def describe(
         output_module=next((path for path, one in modules.items() if one is output), None),
         sites=sites,
         modules=tuple((path, type(one).__name__) for path, one in modules.items() if path),
+        quantization=quantization,
     )
 
 
@@ -117,24 +122,25 @@ def _describe_site(
     weight, bias = module.weight, getattr(module, "bias", None)
     assert kind is not None
     assert isinstance(weight, torch.Tensor)
-    in_features, out_features = _features(kind, weight)
+    in_features, out_features = _features(kind, module)
     return SiteDescription(
         path=path,
         kind=kind,
         in_features=in_features,
         out_features=out_features,
         rows=found.row_maps[path],
-        weight=files.locate(names[id(weight)], weight),
+        weight=None if is_quantized(module) else files.locate(names[id(weight)], weight),
         bias=files.locate(names[id(bias)], bias) if isinstance(bias, torch.Tensor) else None,
         has_bias=bias is not None,
     )
 
 
-def _features(kind: SiteKind, weight: torch.Tensor) -> tuple[int, int]:
+def _features(kind: SiteKind, module: Any) -> tuple[int, int]:
     """(in, out); at an embedding (vocabulary, width)."""
+    weight: torch.Tensor = module.weight
     match kind:
-        case "linear":
-            return weight.shape[1], weight.shape[0]
+        case "linear":  # Not by the weight, which may be packed.
+            return module.in_features, module.out_features
         case "conv1d" | "embedding":
             return weight.shape[0], weight.shape[1]
         case "norm":

@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from service.core import BaseDescription, LengthClasses
+from service.core import BaseDescription, LengthClasses, Quantization
 from service.errors import ConfigurationError
 from service.model.context import StepContext
 from service.model.describe import config_value, describe, read_base_files
@@ -25,6 +25,8 @@ from service.model.memory import PastCost
 from service.model.probe import probe
 from service.model.sites import Site
 from service.model.tokenizer import HFTokenizer
+from service.quantized.loading import load_quantized
+from service.quantized.stored import resolve_quantization
 
 _LENGTH_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 """What configs call the number of positions that the base was made for."""
@@ -39,6 +41,7 @@ class LoadOptions:
     device: str = "auto"
     dtype: str = "auto"
     max_model_len: int | None = None
+    quantization: Quantization = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +64,18 @@ class LoadedBase:
 def load_base(options: LoadOptions) -> LoadedBase:
     """Raises `ConfigurationError` with a sentence when the base cannot be served."""
     folder = resolve_folder(options.base_model, options.revision)
+    quantization = resolve_quantization(folder, options.quantization)
     config = _load_config(folder)
     lane = choose_lane(config)
     device = resolve_device(options.device)
-    model = _load_model(folder, resolve_dtype(options.dtype, device), device)
+    model = _load_model(folder, quantization, resolve_dtype(options.dtype, device), device)
     context = StepContext()
     length_classes = prepare(model, lane.name, context)
     found = probe(model, lane.name)
     max_model_len = _max_model_len(config, options.max_model_len)
     name = options.served_model_name or options.base_model.rstrip("/").rsplit("/", 1)[-1]
-    description = describe(name, model, read_base_files(folder), lane.name, found, max_model_len)
+    files = read_base_files(folder)
+    description = describe(name, model, files, lane.name, found, max_model_len, quantization)
     modules = dict(model.named_modules())
     sites = tuple(
         Site(site.path, modules[site.path], site.rows, context, site.kind)
@@ -141,13 +146,17 @@ def _load_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
-def _load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def _load_model(
+    folder: Path, quantization: Quantization, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
+        if quantization != "none":
+            return load_quantized(folder, quantization, dtype, device)
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ConfigurationError(f"base_model: cannot be loaded ({error}).") from error
     frozen: PreTrainedModel = model.requires_grad_(False).train(False)
     torch.nn.Module.to(frozen, device)

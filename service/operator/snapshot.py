@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.hooks import RemovableHandle
 
-_ALLOWED = ("peft.tuners.", "torch.nn.modules.")
+_ALLOWED = ("peft.tuners.", "peft.utils.quantization_utils", "torch.nn.modules.")
 _INTERNAL = frozenset(torch.nn.Module().__dict__)
 """Attributes that every module has: hooks, tables of parameters and the like."""
 _MAX_DEPTH = 32

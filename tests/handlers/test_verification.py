@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,14 @@ def with_dtype(base: TinyBase, dtype: str) -> Any:
     return replace(base.description, dtype=dtype)
 
 
-def house_with(tmp_path: Path, base: TinyBase, engine: Any, dtype: str = "float32") -> House:
-    description = with_dtype(base, dtype)
+def house_with(
+    tmp_path: Path,
+    base: TinyBase,
+    engine: Any,
+    dtype: str = "float32",
+    quantization: Any = "none",
+) -> House:
+    description = replace(with_dtype(base, dtype), quantization=quantization)
     verifier = Verifier(description, engine, WrittenReference(), clock=lambda: 77.0)
     return House(tmp_path / "store", description, verifier=verifier)
 
@@ -122,6 +129,32 @@ def test_the_verdict(
     assert engine.num_open == 0
 
 
+@pytest.mark.parametrize(
+    ("quantization", "adapter_error", "base_error", "is_exact"),
+    [
+        ("nf4", 2e-4, 0.0, False),
+        ("int8", 0.03, 0.0, True),
+        ("int8", 0.3, 0.2, True),
+        ("int8", 0.1, 0.01, False),
+        ("int8", 0.0, float("nan"), False),
+    ],
+)
+def test_only_where_inputs_are_rounded_a_rounding_more_or_less_is_exact(
+    base: TinyBase,
+    lora: Callable[[int], Path],
+    tmp_path: Path,
+    quantization: Any,
+    adapter_error: float,
+    base_error: float,
+    is_exact: bool,
+) -> None:
+    description = replace(base.description, quantization=quantization)
+    engine = LogitsEngine(adapter_error, base_error)
+    verifier = Verifier(description, engine, WrittenReference())
+    verdict = asyncio.run(verifier.verify(adapter_ref("a"), lora(1), tmp_path))
+    assert verdict.is_exact is is_exact
+
+
 def test_an_upload_that_is_served_exactly_keeps_the_verdict(
     base: TinyBase, lora: Callable[[int], Path], tmp_path: Path
 ) -> None:
@@ -162,11 +195,12 @@ def test_an_upload_that_differs_is_refused_and_leaves_nothing(
     run(house, scenario)
 
 
+@pytest.mark.parametrize("rounded", [{"dtype": "bfloat16"}, {"quantization": "int8"}])
 def test_rounding_is_no_reason_to_refuse(
-    base: TinyBase, lora: Callable[[int], Path], tmp_path: Path
+    base: TinyBase, lora: Callable[[int], Path], tmp_path: Path, rounded: dict[str, str]
 ) -> None:
-    """In bfloat16 the measure bounds noise: the verdict is shown, the upload is published."""
-    house = house_with(tmp_path, base, LogitsEngine(0.9, 0.2), dtype="bfloat16")
+    """There the measure bounds noise: the verdict is shown, the upload is published."""
+    house = house_with(tmp_path, base, LogitsEngine(0.9, 0.2), **rounded)
 
     async def scenario() -> None:
         result = await house.publish("a", lora(1))

@@ -18,8 +18,11 @@ def is_plain_lora(config: dict[str, Any], base: BaseDescription) -> bool:
         site.kind != "linear" and site.has_bias for site in base.sites
     ):
         return False
-    kinds = {site.path: site.kind for site in base.sites}
-    return all(kinds.get(path, "linear") == "linear" for path in _targets(config, base))
+    sites = {site.path: site for site in base.sites}
+    targets = [sites[path] for path in _targets(config, base) if path in sites]
+    if config.get("use_dora") and any(site.weight is None for site in targets):
+        return False  # DoRA's norms need a weight that only a loaded base has: it is quantised.
+    return all(site.kind == "linear" for site in targets)
 
 
 def _targets(config: dict[str, Any], base: BaseDescription) -> tuple[str, ...]:

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 ALL_LINEAR = "all-linear"
-_LINEAR_CLASSES = frozenset({"Linear", "NonDynamicallyQuantizableLinear", "Conv1D"})
+_LINEAR_CLASSES = frozenset(
+    {"Linear", "NonDynamicallyQuantizableLinear", "Conv1D", "Linear4bit", "Linear8bitLt"}
+)
 _FIRST_NUMBER = re.compile(r".*?\.[^.]*\.(?P<idx>\d+)\.")
 
 

@@ -1,4 +1,5 @@
-"""The compile server: `python -m service.compiler.tuners BASE_FOLDER PARENT_PID`.
+"""The compile server: `python -m service.compiler.tuners PARENT FOLDER QUANTIZATION DTYPE`, the
+first being the id of the process that it ends with, the last two those of the base.
 
 Holds peft and the mapped base, and never touches an upload itself: every job is a fork of it, which
 dies with the job, since peft leaves the base changed after some uploads.
@@ -13,11 +14,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from service.compiler.answer import answer
 from service.compiler.child_limits import confine, exit_with
 from service.compiler.job import Job
+from service.core import Quantization
 from service.process_limits import NICENESS
 
 if TYPE_CHECKING:
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    parent = int(sys.argv[1])
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     exit_with(parent)
     warnings.simplefilter("ignore")
-    work = _prepare(folder)
+    work = _prepare(*sys.argv[2:])
     _say("ready")
     for line in sys.stdin:
         question, reply = json.loads(line)
@@ -41,11 +43,11 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _prepare(folder: Path) -> "Work":
+def _prepare(folder: str, quantization: str, dtype: str) -> "Work":
     # Imported late: a server whose parent has gone meanwhile ends before it loads anything.
     from service.compiler.tuners.work import Work
 
-    work = Work.open(folder)
+    work = Work.open(Path(folder), cast("Quantization", quantization), dtype)
     # What lives now lives on: a fork's collector must not touch, and so copy, these pages.
     gc.freeze()
     return work

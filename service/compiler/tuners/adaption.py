@@ -11,6 +11,7 @@ import torch
 
 from service.core import BaseDescription
 from service.operator.tables import adaption_name
+from service.quantized.modules import is_quantized, rounds_inputs
 
 
 def read_tables(attention: Any) -> dict[str, torch.Tensor]:
@@ -34,6 +35,8 @@ def problem(attention: Any, base: BaseDescription) -> str | None:
     """Why it cannot be served, for a module that is not the form above."""
     if base.lane != "ragged":
         return f"the base runs in the {base.lane} lane, with an attention that takes no second one"
+    if rounds_inputs(getattr(attention.model, "o_proj", attention)):
+        return "the projection of a sum is not the sum of projections where inputs are rounded"
     if not all(hasattr(attention.model, name) for name in ("k_proj", "v_proj", "o_proj")):
         return "peft adds its attention behind the output projection, which is not served"
     return None
@@ -51,5 +54,8 @@ def _heads(attention: Any, projection: Any) -> torch.Tensor:
 
 def _project(projection: Any, prompt: torch.Tensor) -> torch.Tensor:
     """In float32, whatever the base's file holds."""
+    if is_quantized(projection):
+        result: torch.Tensor = projection(prompt.float())
+        return result
     bias = None if projection.bias is None else projection.bias.float()
     return torch.nn.functional.linear(prompt.float(), projection.weight.float(), bias)

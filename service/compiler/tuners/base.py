@@ -1,4 +1,5 @@
-"""The base model as peft sees it: mapped from its files, in their own dtype, never served.
+"""The base model as peft sees it: mapped from its files, in their own dtype, never served; one that
+is served in 8 or 4 bits is rounded to them again, to the same bytes.
 
 Held by the compile server, which never changes it; a job is a fork, whose writes are its own.
 """
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from service.core import Quantization
+from service.quantized.loading import load_quantized
 
 PREFIX = "base_model.model."
 """Of every tensor name in the files that peft saves."""
@@ -20,6 +24,8 @@ class PeftBase:
     model: PreTrainedModel
     modules: dict[str, torch.nn.Module]
     """By path, as they were before any adapter."""
+    is_quantized: bool = False
+    """In 8 or 4 bits, and all else in the run dtype already."""
 
     @property
     def embedding_path(self) -> str:
@@ -56,7 +62,19 @@ class PeftBase:
         return path
 
 
-def load_peft_base(folder: Path) -> PeftBase:
+def load_peft_base(
+    folder: Path, quantization: Quantization = "none", dtype: str = "auto"
+) -> PeftBase:
+    """`dtype`: of the run, which a quantised base is rounded from; others stay as they are."""
+    if quantization != "none":
+        model = load_quantized(
+            folder,
+            quantization,
+            getattr(torch, dtype),
+            torch.device("cpu"),
+            attn_implementation="eager",
+        )
+        return PeftBase(model, dict(model.named_modules()), is_quantized=True)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype="auto",

@@ -11,11 +11,12 @@ from service.compiler.tuners.kinds.registry import ADAPTER
 from service.core import SiteDescription
 from service.operator.snapshot import restore
 from service.operator.terms import Terms
+from service.quantized.modules import is_quantized, rounds_inputs
 
 _NUM_ROWS = 4
 _TOLERANCE = 1e-4
 _SMALL_TOLERANCE = 0.05
-"""Of sums in 8 bits of mantissa, relative to the largest."""
+"""Of sums in 8 bits of mantissa or of inputs, relative to the largest."""
 _CUBIC = ("peft.tuners.boft.layer", "peft.tuners.hra.layer", "peft.tuners.psoft.layer")
 """peft multiplies the whole weight with a matrix in every forward: one site of each form is
 compared."""
@@ -32,16 +33,17 @@ class NotExact(Exception):
 class Checker:
     """Of one upload."""
 
-    def __init__(self, modules: dict[str, torch.nn.Module]) -> None:
-        """`modules` of the base by path."""
+    def __init__(self, modules: dict[str, torch.nn.Module], dtype: torch.dtype) -> None:
+        """`modules` of the base by path; `dtype` of the rows of those whose weight is packed."""
         self._modules = modules
+        self._dtype = dtype
         self._seen: set[object] = set()
 
     def check_terms(
         self, site: SiteDescription, layer: Any, terms: dict[str, torch.Tensor]
     ) -> None:
         """Raises `NotExact`."""
-        rows = _random_rows(site, layer)
+        rows = self._random_rows(site, layer)
         if "rows" in terms:
             rows = torch.cat([rows, terms["rows"][:_NUM_ROWS]])
         expected = self._expected(site, layer, rows, terms)
@@ -55,29 +57,30 @@ class Checker:
         else:
             actual = base(operator.transform(rows))
             operator.add_to(actual, rows)
-        _compare(site, actual, expected, "The terms differ from peft's layer")
+        _compare(site, base, actual, expected, "The terms differ from peft's layer")
 
     def check_frozen(
         self, site: SiteDescription, layer: Any, frozen: Any, tensors: list[torch.Tensor]
     ) -> None:
         """Raises `NotExact` when the layer that is put together again is another."""
-        rows = _random_rows(site, layer)
+        rows = self._random_rows(site, layer)
         expected = self._expected(site, layer, rows, {})
         if expected is not None:
             again = restore(json.loads(json.dumps(frozen)), tensors, self._modules.__getitem__)
-            _compare(site, again(rows[None])[0], expected, "peft's layer is not what it was")
+            base = layer.get_base_layer()
+            _compare(site, base, again(rows[None])[0], expected, "peft's layer is not what it was")
 
     def check_bias(self, site: SiteDescription, layer: Any, old: torch.Tensor) -> None:
         """Raises `NotExact` when the layer does more with the base's bias than to add it: what is
         served adds the difference to the replaced one behind the layer."""
-        rows, bias = _random_rows(site, layer), layer.get_base_layer().bias
+        base = layer.get_base_layer()
+        rows, bias = self._random_rows(site, layer), base.bias
         expected, new = _peft_result(layer, rows), bias.data
         bias.data = old
         actual = _peft_result(layer, rows) + (new - old)
         bias.data = new
-        _compare(
-            site, actual, expected, "peft's layer changes the replaced bias, the results differ"
-        )
+        what = "peft's layer changes the replaced bias, the results differ"
+        _compare(site, base, actual, expected, what)
 
     def _expected(
         self,
@@ -107,8 +110,17 @@ class Checker:
             message = f"peft cannot run its own layer at {site.path!r}: {error}"
             raise NotExact(message, "peft_rejects") from error
         if one_by_one:
-            _compare(site, torch.cat(one_by_one), expected, "peft's result hangs on other rows")
+            base, what = layer.get_base_layer(), "peft's result hangs on other rows"
+            _compare(site, base, torch.cat(one_by_one), expected, what)
         return expected
+
+    def _random_rows(self, site: SiteDescription, layer: Any) -> torch.Tensor:
+        draw = torch.Generator().manual_seed(0)
+        if site.kind == "embedding":
+            return torch.randint(site.in_features, (_NUM_ROWS,), generator=draw)
+        rows = torch.randn(_NUM_ROWS, site.in_features, generator=draw)
+        base = layer.get_base_layer()
+        return rows.to(self._dtype if is_quantized(base) else base.weight.dtype)
 
 
 def _peft_result(layer: Any, rows: torch.Tensor) -> torch.Tensor:
@@ -120,21 +132,14 @@ def _peft_result(layer: Any, rows: torch.Tensor) -> torch.Tensor:
 
 
 def _compare(
-    site: SiteDescription, actual: torch.Tensor, expected: torch.Tensor, what: str
+    site: SiteDescription, base: Any, actual: torch.Tensor, expected: torch.Tensor, what: str
 ) -> None:
     scale = expected.float().abs().max().clamp(min=1.0)
     error = ((actual.float() - expected.float()).abs().max() / scale).item()
-    tolerance = _TOLERANCE if expected.dtype is torch.float32 else _SMALL_TOLERANCE
+    is_exact = expected.dtype is torch.float32 and not rounds_inputs(base)
+    tolerance = _TOLERANCE if is_exact else _SMALL_TOLERANCE
     if not error <= tolerance:
         raise NotExact(f"At {site.path!r}: {what} by {error:.2g}.")
-
-
-def _random_rows(site: SiteDescription, layer: Any) -> torch.Tensor:
-    draw = torch.Generator().manual_seed(0)
-    if site.kind == "embedding":
-        return torch.randint(site.in_features, (_NUM_ROWS,), generator=draw)
-    rows = torch.randn(_NUM_ROWS, site.in_features, generator=draw)
-    return rows.to(layer.get_base_layer().weight.dtype)
 
 
 def _fitting(term: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

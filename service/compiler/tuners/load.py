@@ -13,14 +13,16 @@ from peft import PeftConfig, PeftModelForCausalLM
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils import PeftType, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
+from peft.utils.other import ModulesToSaveWrapper
 
 from service.adapters.limits import AdapterLimits
 from service.compiler.arrays import is_finite
 from service.compiler.refusals import Refusals
-from service.compiler.tuners.base import Fingerprints, PeftBase
+from service.compiler.tuners.base import PREFIX, Fingerprints, PeftBase
 from service.compiler.tuners.config import peft_config
 from service.compiler.tuners.prompts import check_sizes
 from service.compiler.upload import Upload
+from service.quantized.modules import is_quantized
 
 _TORCH_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -66,9 +68,12 @@ def load_upload(
     try:
         model = PeftModelForCausalLM(base.model, config)
     except Exception as error:
-        refusals.add("peft_rejects", "adapter_config.json", f"peft cannot build it: {error}")
+        where = " on a base in 8 or 4 bits" if base.is_quantized else ""
+        message = f"peft cannot build it{where}: {error}"
+        refusals.add("peft_rejects", "adapter_config.json", message)
         refusals.raise_if_any()
         raise
+    _check_saved_modules(model, refusals)
     used = _load_tensors(model, tensors, base, is_wide, refusals)
     refusals.raise_if_any()
     return LoadedUpload(model.eval(), config, before, used)
@@ -148,6 +153,15 @@ def _load_tensors(
         refusals.raise_if_any()
     _check_taken(tensors, _saved(model), is_wide, refusals)
     return frozenset(tensors)
+
+
+def _check_saved_modules(model: torch.nn.Module, refusals: Refusals) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, ModulesToSaveWrapper) and any(map(is_quantized, module.modules())):
+            name = path.removeprefix(PREFIX)
+            message = f"{name!r} is in 8 or 4 bits, so no other weight can take its place."
+            refusals.add("unsupported_target", "modules_to_save", message)
+    refusals.raise_if_any()
 
 
 def _saved(model: PeftModelForCausalLM) -> Tensors:

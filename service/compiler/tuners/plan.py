@@ -69,7 +69,7 @@ class _Planner:
         self._description = description
         self._make = TermMaker(description.dtype, refusals)
         self._sites = {site.path: site for site in description.sites}
-        self._checker = Checker(base.modules)
+        self._checker = Checker(base.modules, base.model.dtype)
         self._loaded = loaded
         self._refusals = refusals
         self._paths = {id(module): path for path, module in base.modules.items()}

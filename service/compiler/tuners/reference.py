@@ -23,7 +23,7 @@ def run_reference(base: PeftBase, job: Job) -> Result:
     refusals = Refusals(job.limits.max_refusals)
     upload = read_folder(Path(job.source))
     config = upload.config
-    if job.base.dtype == "float32":
+    if job.base.dtype == "float32" and not base.is_quantized:
         torch.nn.Module.float(base.model)
     prompts = list(probe_prompts(config, job.base.vocab_size, job.base.max_model_len))
     arrays: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from service.compiler.tuners.base import PeftBase, load_peft_base
 from service.compiler.tuners.convert import run_conversion
 from service.compiler.tuners.plan import plan_tuner
 from service.compiler.tuners.reference import run_reference
+from service.core import Quantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,15 @@ class Work:
     base: PeftBase
 
     @classmethod
-    def open(cls, folder: Path) -> "Work":
+    def open(cls, folder: Path, quantization: Quantization = "none", dtype: str = "auto") -> "Work":
         torch.set_num_threads(1)
-        return cls(load_peft_base(folder))
+        return cls(load_peft_base(folder, quantization, dtype))
 
     def widened_bytes(self, job: Job) -> int:
         """What a job needs on top where float32 is served and the base's files are narrower."""
         parameters = [*self.base.model.parameters()]
+        if self.base.is_quantized:
+            return 0
         if job.base.dtype != "float32" or parameters[0].dtype is torch.float32:
             return 0
         return sum(parameter.numel() * 4 for parameter in parameters)

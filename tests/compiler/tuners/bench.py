@@ -15,7 +15,7 @@ from service.compiler.compile import run_job
 from service.compiler.job import Job, Result
 from service.compiler.tuners.base import PeftBase, load_peft_base
 from service.compiler.tuners.work import Work
-from service.core import AdapterRef
+from service.core import AdapterRef, Quantization
 from service.model.loader import LoadedBase, LoadOptions, load_base
 from tests.contract.architectures import SIZES, make_base, make_tokenizer
 from tests.contract.harness import Budgets, Harness
@@ -26,6 +26,7 @@ from tests.contract.kind_variants import (
     Targets,
     make_kind,
 )
+from tests.contract.quantised import load_rounded
 
 PROBE = [11, 5, 9, 40, 17, 6, 77, 30]
 """Holds the tokens and the invocation that some variants are about."""
@@ -115,7 +116,9 @@ class _Source:
         return Path(self.compiled.compiled).open("rb")
 
 
-def make_bench(root: Path, architecture: str = "llama") -> Bench:
+def make_bench(
+    root: Path, architecture: str = "llama", quantization: Quantization = "none"
+) -> Bench:
     name, _, dtype = architecture.partition("/")
     folder = root / "base"
     if name in OWN:
@@ -124,11 +127,15 @@ def make_bench(root: Path, architecture: str = "llama") -> Bench:
         make_base(name, folder)
     if dtype:
         _store_as(dtype, folder)
-    base = load_base(LoadOptions(str(folder), device="cpu", dtype="float32"))
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    )
-    return Bench(folder, root, base, model.eval(), load_peft_base(folder))
+    options = LoadOptions(str(folder), device="cpu", dtype="float32", quantization=quantization)
+    if quantization == "none":
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        )
+    else:
+        model = load_rounded(folder, quantization)
+    peft_base = load_peft_base(folder, quantization, "float32")
+    return Bench(folder, root, load_base(options), model.eval(), peft_base)
 
 
 def _store_as(dtype: str, folder: Path) -> None:
@@ -152,7 +159,7 @@ def _make_llama(folder: Path, **changed: Any) -> None:
 def fresh(base: PeftBase) -> PeftBase:
     """A copy in place of a fork: peft changes what it is given."""
     model: PreTrainedModel = copy.deepcopy(base.model)
-    return PeftBase(model, dict(model.named_modules()))
+    return PeftBase(model, dict(model.named_modules()), base.is_quantized)
 
 
 def ref_of(compiled: Result) -> AdapterRef:

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from service.quantized.modules import float_weight
+
 _DORA = ("DoraLinearVariant", "DoraEmbeddingVariant")
 _PLAIN = (
     "",
@@ -73,7 +75,7 @@ def _norm_of_columns(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> 
 
 def _with_magnitude(layer: Any, adapter: str, terms: Tensors) -> Tensors:
     """DoRA: `c = m / ||W + s B A||` by rows scales the product, not the bias."""
-    weight = layer.get_base_weight().float()
+    weight = float_weight(layer.get_base_layer())
     if layer.fan_in_fan_out:
         weight = weight.T
     norm = torch.linalg.norm(weight + terms["b"] @ terms["a"], dim=1)

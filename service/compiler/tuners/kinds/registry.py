@@ -32,17 +32,22 @@ Reader = Callable[[Any, str], Tensors | None]
 base module as it is now, biases included."""
 
 READERS: dict[str, Reader] = {
+    "peft.tuners.adalora.bnb": adalora.read,
     "peft.tuners.adalora.layer": adalora.read,
     "peft.tuners.beft.layer": beft.read,
     "peft.tuners.delora.layer": delora.read,
     "peft.tuners.hra.layer": hra.read,
+    "peft.tuners.ia3.bnb": ia3.read,
     "peft.tuners.ia3.layer": ia3.read,
     "peft.tuners.loha.layer": loha.read,
     "peft.tuners.lokr.layer": lokr.read,
+    "peft.tuners.lora.bnb": lora.read,
     "peft.tuners.lora.layer": lora.read,
     "peft.tuners.miss.layer": miss.read,
     "peft.tuners.oft.layer": oft.read,
+    "peft.tuners.pvera.bnb": vera.read_mean,
     "peft.tuners.pvera.layer": vera.read_mean,
+    "peft.tuners.road.bnb": road.read,
     "peft.tuners.road.layer": road.read,
     "peft.tuners.tinylora.layer": banks.read_tiny,
     "peft.tuners.trainable_tokens.layer": token_terms,
@@ -50,7 +55,7 @@ READERS: dict[str, Reader] = {
     "peft.tuners.vblora.layer": banks.read_matrices,
     "peft.tuners.vera.layer": vera.read,
 }
-"""By the module that the layer's class is defined in."""
+"""By the module that the layer's class is defined in; `bnb` has those for a base in 8 or 4 bits."""
 
 
 UNSERVABLE: dict[str, str] = {
