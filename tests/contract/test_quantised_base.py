@@ -1,19 +1,18 @@
 """A mixed batch on a base in 4 or 8 bits equals peft on the same base, alone."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pytest
 
 from service.core import AdapterRef, Quantization
 from tests.compiler.tuners.bench import Bench, make_bench, ref_of
 from tests.contract.harness import Budgets, Harness
-from tests.contract.kind_variants import KIND_VARIANTS, LLAMA
-from tests.contract.lora_variants import VARIANTS
 from tests.contract.quantised import solo_logits, train
+from tests.contract.targets import LLAMA
 from tests.contract.test_mixed_batch import prompts
+from tests.contract.variants import ALL, LORA
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -23,12 +22,8 @@ FLIPPED = 0.05
 KINDS = ("lora-embedding-head", "ia3", "prompt", "prefix", "boft", "lora-tokens")
 
 
-def adapters() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for name, fields in VARIANTS.items():
-        if "bias" not in fields:  # Llama has none.
-            yield name, "LORA", {"lora_alpha": 8} | fields
-    for name in KINDS:
-        yield name, KIND_VARIANTS[name].peft_type, KIND_VARIANTS[name].fields(LLAMA)
+VARIANTS = [*(name for name in LORA if not ALL[name].needs_bias), *KINDS]
+"""Llama has no biases."""
 
 
 @dataclass
@@ -45,9 +40,10 @@ class Served:
     def open(self, ref: AdapterRef) -> BinaryIO:
         return self.compiled[ref.digest].open("rb")
 
-    def add(self, name: str, peft_type: str, fields: dict[str, Any]) -> None:
-        folder = self.bench.new_folder()
-        train(self.bench.folder, self.quantization, peft_type, folder, **fields)
+    def add(self, name: str) -> None:
+        folder, variant = self.bench.new_folder(), ALL[name]
+        fields = variant.fields(LLAMA)
+        train(self.bench.folder, self.quantization, variant.peft_type, folder, **fields)
         result = self.bench.compile(folder)
         self.folders[name], self.refs[name] = folder, ref_of(result)
         self.compiled[self.refs[name].digest] = Path(result.compiled)
@@ -72,8 +68,8 @@ class Served:
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
     root = tmp_path_factory.mktemp(request.param)
     made = Served(make_bench(root, quantization=request.param))
-    for adapter in adapters():
-        made.add(*adapter)
+    for name in VARIANTS:
+        made.add(name)
     return made
 
 

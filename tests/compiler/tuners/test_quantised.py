@@ -13,8 +13,9 @@ from service.compiler.compile import run_job
 from service.compiler.job import Job
 from service.errors import AdapterRefused
 from tests.compiler.tuners.bench import PROBE, TOLERANCE, Bench, fresh, make_bench
-from tests.contract.kind_variants import KIND_VARIANTS, LLAMA
+from tests.contract.kind_variants import KIND_VARIANTS
 from tests.contract.quantised import train
+from tests.contract.targets import LLAMA
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
