@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from service.compiler.tuners.kinds.lora import variant_of
-from service.compiler.tuners.kinds.registry import ADAPTER
+from service.compiler.tuners.kinds.registry import ADAPTER, NotExact
 from service.core import SiteDescription
 from service.operator.snapshot import restore
 from service.operator.terms import Terms
@@ -20,14 +20,6 @@ _SMALL_TOLERANCE = 0.05
 _CUBIC = ("peft.tuners.boft.layer", "peft.tuners.hra.layer", "peft.tuners.psoft.layer")
 """peft multiplies the whole weight with a matrix in every forward: one site of each form is
 compared."""
-
-
-class NotExact(Exception):
-    """Its text says where and why."""
-
-    def __init__(self, message: str, code: str = "not_exact") -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Checker:

@@ -94,7 +94,10 @@ def _concerned(config: PeftConfig, tensors: Tensors, base: PeftBase) -> set[str]
 def _is_target(config: Any, path: str) -> bool:
     if config.target_modules in (None, INCLUDE_LINEAR_LAYERS_SHORTHAND):
         return True  # whatever peft takes that for is among all modules
-    return bool(check_target_module_exists(config, path))
+    try:
+        return bool(check_target_module_exists(config, path))
+    except Exception:
+        return True  # peft says by itself what is wrong with the config
 
 
 def _read_tensors(upload: Upload, refusals: Refusals) -> Tensors:
@@ -126,7 +129,7 @@ def _load_tensors(
     is_wide: bool,
     refusals: Refusals,
 ) -> frozenset[str]:
-    wanted = _saved(model)
+    wanted = _saved(model, refusals)
     tensors = _without_base_copies(tensors, wanted, base, refusals)
     for name in sorted(tensors.keys() - wanted.keys()):
         if not _is_alias(name, wanted):
@@ -151,7 +154,7 @@ def _load_tensors(
     except Exception as error:
         refusals.add("peft_rejects", "adapter_model.safetensors", f"peft cannot load it: {error}")
         refusals.raise_if_any()
-    _check_taken(tensors, _saved(model), is_wide, refusals)
+    _check_taken(tensors, _saved(model, refusals), is_wide, refusals)
     return frozenset(tensors)
 
 
@@ -164,9 +167,15 @@ def _check_saved_modules(model: torch.nn.Module, refusals: Refusals) -> None:
     refusals.raise_if_any()
 
 
-def _saved(model: PeftModelForCausalLM) -> Tensors:
+def _saved(model: PeftModelForCausalLM, refusals: Refusals) -> Tensors:
     """What peft would save; not the base's embeddings, of which it sometimes adds a copy."""
-    saved: Tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    try:
+        saved: Tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    except Exception as error:
+        message = f"peft cannot tell what belongs to the adapter: {error}"
+        refusals.add("peft_rejects", "adapter_config.json", message)
+        refusals.raise_if_any()
+        raise
     return saved
 
 

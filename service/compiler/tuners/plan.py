@@ -16,9 +16,9 @@ from service.compiler.tuners import adaption, prompts
 from service.compiler.tuners.activated import check_activated, invocation_tokens
 from service.compiler.tuners.as_terms import Tensors, TermMaker, own_term, tensor_of
 from service.compiler.tuners.base import PeftBase
-from service.compiler.tuners.check import Checker, NotExact
+from service.compiler.tuners.check import Checker
 from service.compiler.tuners.config import canonical_config
-from service.compiler.tuners.kinds.registry import ADAPTER, UNSERVABLE, read_terms
+from service.compiler.tuners.kinds.registry import ADAPTER, UNSERVABLE, NotExact, read_terms
 from service.compiler.tuners.load import LoadedUpload, load_upload
 from service.compiler.tuners.saved import parameters_by_module
 from service.compiler.tuners.walk import replaced_modules
@@ -172,15 +172,17 @@ class _Planner:
             message = f"peft puts two layers on top of each other at {path!r}."
             self._refusals.add("unsupported_structure", path, message)
             return
-        terms = read_terms(layer)
-        if terms is None:
-            self._freeze(site, layer)
-            return
         try:
-            self._checker.check_terms(site, layer, terms)
+            terms = read_terms(layer)
+            if terms is not None:
+                self._checker.check_terms(site, layer, terms)
         except NotExact as error:
             self._refusals.add(error.code, path, str(error))
-        self._merge(path, terms)
+            return
+        if terms is None:
+            self._freeze(site, layer)
+        else:
+            self._merge(path, terms)
 
     def _freeze(self, site: SiteDescription, layer: torch.nn.Module) -> None:
         path, snapshot = site.path, Snapshot(self._paths)

@@ -53,7 +53,8 @@ def _completed(config: Any, model: PreTrainedModel) -> Any:
         _prepare_prompt_learning_config(completed, model.config)  # type: ignore[no-untyped-call]
     except ValueError as error:
         return str(error)
-    completed.num_transformer_submodules = completed.num_transformer_submodules or 1
+    if completed.num_transformer_submodules is None:
+        completed.num_transformer_submodules = 1
     return completed
 
 

@@ -6,6 +6,7 @@ tensors of the default. A run samples the changes; its seed is in the test's nam
 `REPERTOIRE_FIELD_SEED` sets it. `-m slow` tries them all.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -37,6 +38,9 @@ VARIANTS = {one.peft_type: one for one in reversed(KIND_VARIANTS.values())} | {
     )
 }
 KINDS = sorted(VARIANTS.keys() - UNSERVABLE.keys())
+STRANGE: tuple[Any, ...] = (
+    -1, 0, 1000, 1.5, True, None, "x", [], {}, [None], [1, 2], ["q_proj", 3], {"a": {"b": 1}},
+)  # fmt: skip
 Change = tuple[str, dict[str, Any]]
 
 
@@ -127,6 +131,17 @@ def test_a_changed_field_is_followed_or_refused(
 ) -> None:
     for change in sample(kind):
         check(bench, defaults[kind], kind, change)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_of_any_type_end_in_an_answer(
+    bench: Bench, defaults: dict[str, Path], kind: str
+) -> None:
+    draw = random.Random(f"{SEED} {kind}")
+    for _ in range(2 * SAMPLE):
+        field, value = draw.choice(fields_of(kind)), draw.choice(STRANGE)
+        with contextlib.suppress(AdapterRefused):
+            bench.compile(edited(bench, defaults[kind], {field: value}))
 
 
 @pytest.mark.slow

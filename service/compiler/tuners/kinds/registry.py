@@ -26,6 +26,15 @@ from service.compiler.tuners.saved import token_terms
 ADAPTER = "default"
 """The name under which every upload is loaded."""
 
+
+class NotExact(Exception):
+    """Its text says where and why."""
+
+    def __init__(self, message: str, code: str = "not_exact") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 Tensors = dict[str, torch.Tensor]
 Reader = Callable[[Any, str], Tensors | None]
 """(layer, adapter name) → terms by the names of `service.operator.terms.Terms`, relative to the
@@ -69,6 +78,10 @@ UNSERVABLE: dict[str, str] = {
 
 
 def read_terms(layer: torch.nn.Module) -> Tensors | None:
-    """The terms of one of peft's layers; None when it has none."""
+    """The terms of one of peft's layers; None when it has none. Raises `NotExact` where the config
+    has left it with values that peft could not compute with either."""
     reader = READERS.get(type(layer).__module__)
-    return None if reader is None else reader(layer, ADAPTER)
+    try:
+        return None if reader is None else reader(layer, ADAPTER)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NotExact(f"peft's layer cannot be read: {error}", "peft_rejects") from error
