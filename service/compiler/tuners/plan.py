@@ -124,12 +124,13 @@ class _Planner:
         for name in changed:
             path, _, parameter = name.rpartition(".")
             site = self._sites.get(path)
-            if site is None or name not in before.small:
+            old = before.small.get(name)
+            if site is None or old is None or old.ndim > 1:
                 message = f"The upload replaces {name!r} of the base, which is refused."
                 self._refusals.add("changes_base", name, message)
                 continue
             new = getattr(self._base.modules[path], parameter).detach()
-            self._replace_parameter(site, parameter, new, before.small[name])
+            self._replace_parameter(site, parameter, new, old)
         return changed
 
     def _plan_module(self, path: str, module: torch.nn.Module) -> None:
