@@ -17,17 +17,17 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @lru_cache(maxsize=2)
-def _loaded(base: Path, quantization: str) -> PreTrainedModel:
+def _loaded(base: Path, quantization: str, dtype: str) -> PreTrainedModel:
     config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     if quantization != "int8":
         config = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=quantization,
-            bnb_4bit_compute_dtype=torch.float32,
+            bnb_4bit_compute_dtype=getattr(torch, dtype),
         )
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         base,
-        dtype=torch.float32,
+        dtype=getattr(torch, dtype),
         quantization_config=config,
         device_map={"": "cpu"},
         attn_implementation="eager",
@@ -38,8 +38,8 @@ def _loaded(base: Path, quantization: str) -> PreTrainedModel:
     return model
 
 
-def load_rounded(base: Path, quantization: str) -> PreTrainedModel:
-    return copy.deepcopy(_loaded(base, quantization))
+def load_rounded(base: Path, quantization: str, dtype: str = "float32") -> PreTrainedModel:
+    return copy.deepcopy(_loaded(base, quantization, dtype))
 
 
 def train(

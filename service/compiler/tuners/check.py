@@ -42,7 +42,8 @@ class Checker:
         if expected is None:
             return
         base = layer.get_base_layer()
-        operator = Terms(**{name: _fitting(one, rows) for name, one in terms.items()})
+        dtype = rows.dtype if rows.is_floating_point() else expected.dtype
+        operator = Terms(**{name: _fitting(one, dtype) for name, one in terms.items()})
         if site.kind == "embedding":
             actual = base(rows)
             operator.add_to_embeddings(actual, rows)
@@ -101,6 +102,13 @@ class Checker:
         except Exception as error:
             message = f"peft cannot run its own layer at {site.path!r}: {error}"
             raise NotExact(message, "peft_rejects") from error
+        if is_quantized(layer.get_base_layer()) and expected.dtype is not rows.dtype:
+            # Such a layer counts on autocast; without it peft itself ends in an error.
+            message = (
+                f"peft's layer at {site.path!r} answers in {expected.dtype} on a base in"
+                f" {rows.dtype}, which peft itself cannot run; serve the base in {expected.dtype}."
+            )
+            raise NotExact(message.replace("torch.", ""), "peft_rejects")
         if one_by_one:
             base, what = layer.get_base_layer(), "peft's result hangs on other rows"
             _compare(site, base, torch.cat(one_by_one), expected, what)
@@ -134,7 +142,6 @@ def _compare(
         raise NotExact(f"At {site.path!r}: {what} by {error:.2g}.")
 
 
-def _fitting(term: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    if term.is_floating_point() and rows.is_floating_point() and term.ndim > 1:
-        return term.to(rows.dtype)
-    return term
+def _fitting(term: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Matrices follow the dtype of what they act on."""
+    return term.to(dtype) if term.is_floating_point() and term.ndim > 1 else term

@@ -197,7 +197,10 @@ def _without_base_copies(
 
 
 def _is_same(own: torch.Tensor, tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() and torch.equal(own.to(tensor.dtype), tensor)
+    """Equal in the narrower of their dtypes."""
+    return tensor.is_floating_point() and (
+        torch.equal(own.to(tensor.dtype), tensor) or torch.equal(own, tensor.to(own.dtype))
+    )
 
 
 def _is_like(have: torch.dtype, want: torch.dtype) -> bool:

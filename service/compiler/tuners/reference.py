@@ -34,7 +34,12 @@ def run_reference(base: PeftBase, job: Job) -> Result:
     model = load_upload(upload, base, job.base.dtype, job.limits, refusals).model
     for number, (prompt, task) in enumerate(prompts):
         extra = {"task_ids": torch.tensor([task])} if num_tasks(config) else {}
-        arrays[f"adapter_{number}"] = logits_of(model, prompt, **extra)
+        try:
+            arrays[f"adapter_{number}"] = logits_of(model, prompt, **extra)
+        except Exception as error:
+            message = f"peft itself cannot run the adapter on this base: {error}"
+            refusals.add("peft_rejects", "adapter_model.safetensors", message)
+            refusals.raise_if_any()
     path = Path(job.work) / "reference.npz"
     with path.open("xb") as file:
         np.savez(file, **arrays)

@@ -50,7 +50,7 @@ class Bench:
     root: Path
     base: LoadedBase
     model: PreTrainedModel
-    """For peft, in float32."""
+    """For peft, in the run dtype."""
     peft_base: PeftBase
     """As the compile server holds it, in the dtype of the file."""
 
@@ -80,7 +80,8 @@ class Bench:
         """`[T, vocab]` by the engine, alone in its batch; None = the base."""
         run = Harness(self.base, _Source(compiled), Budgets(device_bytes=8 << 20))
         try:
-            request = run.add(ids, None if compiled is None else ref_of(compiled), max_tokens=1)
+            ref = None if compiled is None else ref_of(compiled, self.base.description.dtype)
+            request = run.add(ids, ref, max_tokens=1)
             run.run()
             rows = run.lane.logits[request]
             return torch.stack([rows[position] for position in sorted(rows)[-len(ids) :]])
@@ -88,7 +89,7 @@ class Bench:
             run.close()
 
     def oracle_logits(self, folder: Path | None, ids: list[int] = PROBE) -> torch.Tensor:
-        """By peft, solo, in float32; rows of virtual tokens are left out."""
+        """By peft, solo; rows of virtual tokens are left out."""
         model: Any = copy.deepcopy(self.model)
         extra: dict[str, Any] = {}
         if folder is not None:
@@ -117,8 +118,12 @@ class _Source:
 
 
 def make_bench(
-    root: Path, architecture: str = "llama", quantization: Quantization = "none"
+    root: Path,
+    architecture: str = "llama",
+    quantization: Quantization = "none",
+    run_dtype: str = "float32",
 ) -> Bench:
+    """`architecture` may have the dtype of its file behind a slash."""
     name, _, dtype = architecture.partition("/")
     folder = root / "base"
     if name in OWN:
@@ -127,14 +132,14 @@ def make_bench(
         make_base(name, folder)
     if dtype:
         _store_as(dtype, folder)
-    options = LoadOptions(str(folder), device="cpu", dtype="float32", quantization=quantization)
+    options = LoadOptions(str(folder), device="cpu", dtype=run_dtype, quantization=quantization)
     if quantization == "none":
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager"
+            folder, dtype=getattr(torch, run_dtype), attn_implementation="eager"
         )
     else:
-        model = load_rounded(folder, quantization)
-    peft_base = load_peft_base(folder, quantization, "float32")
+        model = load_rounded(folder, quantization, run_dtype)
+    peft_base = load_peft_base(folder, quantization, run_dtype)
     return Bench(folder, root, load_base(options), model.eval(), peft_base)
 
 
@@ -162,14 +167,14 @@ def fresh(base: PeftBase) -> PeftBase:
     return PeftBase(model, dict(model.named_modules()), base.is_quantized)
 
 
-def ref_of(compiled: Result) -> AdapterRef:
+def ref_of(compiled: Result, dtype: str = "float32") -> AdapterRef:
     manifest = compiled.manifest
     assert manifest is not None
     return AdapterRef(
         "one",
         1,
         manifest.digest,
-        compiled_bytes=manifest.payload_bytes("float32"),
+        compiled_bytes=manifest.payload_bytes(dtype),
         num_virtual_tokens=manifest.num_virtual_tokens,
         num_prefix_tokens=manifest.num_prefix_tokens,
         invocation_tokens=manifest.invocation_tokens,
