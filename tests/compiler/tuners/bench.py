@@ -59,6 +59,10 @@ class Bench:
             variant = KIND_VARIANTS[variant]
         return make_kind(self.folder, variant, self.new_folder(), targets, **changed)
 
+    def fresh_model(self) -> PreTrainedModel:
+        """peft changes what it is given."""
+        return copy.deepcopy(self.model)
+
     def new_folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.root))
 
@@ -90,7 +94,7 @@ class Bench:
 
     def oracle_logits(self, folder: Path | None, ids: list[int] = PROBE) -> torch.Tensor:
         """By peft, solo; rows of virtual tokens are left out."""
-        model: Any = copy.deepcopy(self.model)
+        model: Any = self.fresh_model()
         extra: dict[str, Any] = {}
         if folder is not None:
             model = PeftModel.from_pretrained(model, folder).eval()
