@@ -14,7 +14,7 @@ from service.adapters.compiled import CompiledHeader, read_header
 from service.adapters.compiling import CompileOutcome, Compiler
 from service.adapters.folders import copy_files
 from service.adapters.limits import AdapterLimits
-from service.core import BaseDescription
+from service.base import BaseDescription
 from service.errors import AdapterRefused, ConfigurationError, Refusal, UploadTooLarge
 from service.handlers.adapter_size import check_size
 

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.core import Quantization
+from service.base import Quantization
 from service.errors import ConfigurationError
 
 ENV_PREFIX = "REPERTOIRE_"

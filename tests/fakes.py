@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from service.base import BaseDescription
 from service.core import (
     AdapterRef,
-    BaseDescription,
     EngineStats,
     FinishReason,
     GenerationRequest,

@@ -19,7 +19,8 @@ from service.adapters import durable
 from service.adapters.compiled import COMPILER_VERSION, CompiledHeader, read_header
 from service.adapters.scratch import Scratch, remove
 from service.adapters.sealed import copy_sealed, is_intact
-from service.core import AdapterRef, BaseDescription, TierStats
+from service.base import BaseDescription
+from service.core import AdapterRef, TierStats
 from service.errors import AdapterLoadFailed, AdapterRefused, UploadTooLarge
 
 Rebuild = Callable[[str, Path], Path]

@@ -15,7 +15,7 @@ from service.adapters import durable
 from service.adapters.compiled import COMPILER_VERSION
 from service.adapters.files import CONFIG, READ_FILES
 from service.adapters.limits import AdapterLimits
-from service.core import BaseDescription
+from service.base import BaseDescription
 from service.errors import Refusal
 
 Stamp = tuple[tuple[str, int, int, int], ...]

@@ -9,7 +9,8 @@ import heapq
 from service.adapters.arena import Extent, PageArena
 from service.adapters.eviction import eviction_policy
 from service.adapters.tier import Tier
-from service.core import AdapterRef, ResidencyPlan, SlotLoad, TierStats
+from service.core import AdapterRef, TierStats
+from service.step import ResidencyPlan, SlotLoad
 
 
 class Residency:

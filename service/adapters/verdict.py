@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.core import Quantization
+from service.base import Quantization
 
 FLOAT32_TOLERANCE = 1e-4
 """Largest difference of a logit that counts as equal."""

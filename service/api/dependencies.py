@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Header, Request
 
-from service.core import BaseDescription
+from service.base import BaseDescription
 from service.engine.client import EngineClient
 from service.handlers.adapters import AdapterService
 from service.handlers.generation import GenerationHandler

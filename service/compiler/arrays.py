@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.adapters.safetensors_header import TensorInfo
-from service.core import TensorLocation
+from service.base import TensorLocation
 
 Array = npt.NDArray[Any]
 

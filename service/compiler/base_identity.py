@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from service.core import BaseDescription
+from service.base import BaseDescription
 
 _LOCAL = re.compile(r"[/~.]|[A-Za-z]:[/\\]|.*\\|.*/.*/")
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from service.base import TensorLocation
 from service.compiler.arrays import DTYPES, Array, MappedFile
-from service.core import TensorLocation
 
 
 class BaseWeights:

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import IO, Self
 
+from service.base import BaseDescription, Quantization
 from service.compiler.child_environment import child_environment
-from service.core import BaseDescription, Quantization
 
 _START_SECONDS = 300.0
 """Importing torch and peft at low priority beside a busy engine takes tens of seconds."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Conversion, Manifest
-from service.core import BaseDescription, KVLayer, SiteDescription, TensorLocation
+from service.base import BaseDescription, KVLayer, SiteDescription, TensorLocation
 from service.errors import Refusal
 
 Task = Literal["compile", "reference", "convert"]

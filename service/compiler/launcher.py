@@ -14,10 +14,10 @@ from service.adapters.compiling import CompileOutcome
 from service.adapters.files import TEXT_FILES, VERSION_FILES
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Conversion
+from service.base import BaseDescription
 from service.compiler.child_environment import child_environment
 from service.compiler.compile_server import CompileServer
 from service.compiler.job import Job, Result, Task, encode_base
-from service.core import BaseDescription
 from service.errors import AdapterRefused, Refusal, UploadTooLarge
 
 _MAX_RESULT_BYTES = 16 << 20

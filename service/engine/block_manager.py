@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence as Many
 
-from service.core import LengthClasses
+from service.base import LengthClasses
 from service.engine.prefix_cache import PrefixCache
 from service.engine.sequence import Sequence
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from service.core import Step, StepResult
 from service.model import sampler
 from service.model.lanes.lane import Lane
+from service.step import Step, StepResult
 
 
 class ModelRunner:

@@ -8,7 +8,7 @@ to its invocation.
 import hashlib
 from array import array
 
-from service.core import LengthClasses
+from service.base import LengthClasses
 from service.engine.sequence import Sequence
 
 

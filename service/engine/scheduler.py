@@ -6,10 +6,11 @@ from collections import deque
 from dataclasses import dataclass
 
 from service.adapters.residency import Residency
-from service.core import NO_SLOT, FinishReason, SampledToken, Step, StepResult, TokenEvent
+from service.core import NO_SLOT, FinishReason, TokenEvent
 from service.engine.block_manager import BlockManager
 from service.engine.sequence import Sequence, SequenceStatus
 from service.engine.step_builder import StepBuilder
+from service.step import SampledToken, Step, StepResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from service.core import (
-    NO_SLOT,
-    AdapterRef,
-    FinishReason,
-    GenerationRequest,
-    Logits,
-    TokenLogprob,
-)
+from service.core import NO_SLOT, AdapterRef, FinishReason, GenerationRequest, Logits, TokenLogprob
 from service.engine.invocation import first_adapted_position
 
 FRONT_TOKEN_ID = 0

@@ -1,7 +1,7 @@
 """Collects the rows of a step; the one place that knows how a sequence becomes rows."""
 
-from service.core import KeptRow, PrefixWrite, PromptScore, Sample, Segment, Step, VirtualRow
 from service.engine.sequence import Sequence
+from service.step import KeptRow, PrefixWrite, PromptScore, Sample, Segment, Step, VirtualRow
 
 
 class StepBuilder:

@@ -20,7 +20,8 @@ from service.adapters.registry import AdapterRegistry
 from service.adapters.staging import Staging
 from service.adapters.store import AdapterStore, Published
 from service.adapters.verdict import Verdict
-from service.core import AdapterRef, BaseDescription
+from service.base import BaseDescription
+from service.core import AdapterRef
 from service.errors import (
     AdapterLoadFailed,
     AdapterNotFound,

@@ -7,7 +7,8 @@ from service.adapters.history import Publish
 from service.adapters.manifest import Manifest
 from service.adapters.registry import AdapterRegistry
 from service.adapters.store import AdapterStore
-from service.core import AdapterRef, BaseDescription
+from service.base import BaseDescription
+from service.core import AdapterRef
 from service.errors import AdapterNotFound, Refusal
 from service.handlers.adapter_views import AdapterView, Tier, VersionView, view_version
 from service.handlers.models import ModelEntry

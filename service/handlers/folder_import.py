@@ -18,7 +18,7 @@ from service.adapters.limits import AdapterLimits
 from service.adapters.naming import NAME_RULE, is_valid_name
 from service.adapters.staging import Staging
 from service.adapters.store import AdapterStore
-from service.core import BaseDescription
+from service.base import BaseDescription
 from service.errors import AdapterRefused, Refusal, RepertoireError
 
 _log = logging.getLogger(__name__)

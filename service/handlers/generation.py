@@ -10,7 +10,8 @@ from functools import partial
 
 import structlog
 
-from service.core import AdapterRef, BaseDescription, GenerationRequest, SamplingParams
+from service.base import BaseDescription
+from service.core import AdapterRef, GenerationRequest, SamplingParams
 from service.engine.client import EngineClient, TokenStream
 from service.errors import InvalidRequest, PromptTooLong
 from service.handlers.answer import Answer

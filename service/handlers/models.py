@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.core import BaseDescription
+from service.base import BaseDescription
 from service.errors import ModelNotFound
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from service.adapters.compiling import Reference
 from service.adapters.verdict import Verdict, judge
-from service.core import AdapterRef, BaseDescription, GenerationRequest, Logits, SamplingParams
+from service.base import BaseDescription
+from service.core import AdapterRef, GenerationRequest, Logits, SamplingParams
 from service.engine.client import EngineClient
 from service.errors import EngineFailed
 

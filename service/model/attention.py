@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from service.core import Segment
 from service.model.context import StepContext
 from service.model.kv_store import KVStore
+from service.step import Segment
 
 Options = dict[str, Any]
 """What a model's layer asks of its attention, by transformers' names, and `alibi_slopes`."""

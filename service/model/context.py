@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from service.core import NO_SLOT, Segment, Step, VirtualRow
+from service.core import NO_SLOT
+from service.step import Segment, Step, VirtualRow
 
 
 @dataclass(frozen=True, slots=True)

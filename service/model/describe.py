@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from service.adapters.safetensors_header import TensorInfo, read_tensor_infos
-from service.core import (
+from service.base import (
     BaseDescription,
     KVLayer,
     LaneName,

@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from service.core import BaseDescription, LengthClasses, Quantization
+from service.base import BaseDescription, LengthClasses, Quantization
 from service.errors import ConfigurationError
 from service.model.context import StepContext
 from service.model.describe import config_value, describe, read_base_files

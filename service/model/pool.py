@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import torch
 
 from service.adapters.compiled import SiteTerms
-from service.core import ResidencyPlan, SlotLoad
 from service.errors import AdapterLoadFailed
 from service.model.context import StepContext
 from service.model.host_adapter import HostAdapter, view_of
@@ -13,6 +12,7 @@ from service.model.sites import Site, SiteForm
 from service.operator.snapshot import UnknownPart, restore
 from service.operator.tables import layers_of
 from service.operator.terms import Terms
+from service.step import ResidencyPlan, SlotLoad
 
 
 class AdapterPool:

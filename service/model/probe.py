@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.pytorch_utils import Conv1D
 
-from service.core import LaneName, RowMap, SiteKind
+from service.base import LaneName, RowMap, SiteKind
 from service.model.attention import register
 from service.model.kv_store import LayerShape, bytes_per_token
 from service.model.lanes.calls import Accepts

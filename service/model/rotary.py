@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from service.core import LengthClasses
+from service.base import LengthClasses
 from service.model.context import StepContext
 
 Angles = torch.Tensor | tuple[torch.Tensor, ...]

@@ -5,7 +5,7 @@ from typing import get_args
 
 import torch
 
-from service.core import RowMap
+from service.base import RowMap
 
 NOBODY = -1
 """Label of a row that is padding."""

@@ -9,7 +9,8 @@ from hashlib import blake2b
 
 import torch
 
-from service.core import PromptScore, Sample, SampledToken, SamplingParams, TokenLogprob
+from service.core import SamplingParams, TokenLogprob
+from service.step import PromptScore, Sample, SampledToken
 
 _COUNTER = struct.Struct("<QQQ")
 _MIN_TEMPERATURE = 1e-6

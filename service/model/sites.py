@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from service.core import RowMap, SiteKind
+from service.base import RowMap, SiteKind
 from service.model.context import SlotRun, StepContext
 from service.operator.terms import Terms
 

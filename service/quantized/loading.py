@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from service.core import Quantization
+from service.base import Quantization
 from service.errors import ConfigurationError
 from service.quantized.modules import is_quantized
 from service.quantized.stored import quantization_config

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from service.core import Quantization
+from service.base import Quantization
 from service.errors import ConfigurationError
 
 _PACKAGE = "bitsandbytes"

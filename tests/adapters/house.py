@@ -9,8 +9,8 @@ from service.adapters.limits import AdapterLimits
 from service.adapters.registry import AdapterRegistry
 from service.adapters.staging import Staging
 from service.adapters.store import AdapterStore
+from service.base import BaseDescription
 from service.compiler.launcher import ChildCompiler
-from service.core import BaseDescription
 from service.handlers.adapter_views import PublishResult
 from service.handlers.adapters import AdapterService
 from service.handlers.verification import Verifier

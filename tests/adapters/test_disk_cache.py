@@ -11,7 +11,8 @@ import pytest
 
 from service.adapters.compiled import CompiledHeader, read_header, write_compiled
 from service.adapters.disk_cache import DiskCache
-from service.core import AdapterRef, BaseDescription
+from service.base import BaseDescription
+from service.core import AdapterRef
 from service.errors import AdapterLoadFailed, AdapterRefused, Refusal
 
 BASE = BaseDescription(

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from service.adapters.residency import Residency
-from service.core import AdapterPart, AdapterRef, SlotLoad
+from service.core import AdapterPart, AdapterRef
+from service.step import SlotLoad
 
 PAGE = 64
 

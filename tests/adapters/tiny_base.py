@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Qwen2Config
 
-from service.core import BaseDescription, SiteDescription, TensorLocation
+from service.base import BaseDescription, SiteDescription, TensorLocation
 
 SIZES = {
     "vocab_size": 96,

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from service.api.dependencies import BuildInfo, Services
 from service.app import create_app
-from service.core import BaseDescription
+from service.base import BaseDescription
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog

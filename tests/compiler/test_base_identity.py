@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from service.base import BaseDescription
 from service.compiler.base_identity import base_disagreements
-from service.core import BaseDescription
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 BASE = BaseDescription(

@@ -14,9 +14,9 @@ from peft import IA3Config, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from service.adapters.limits import AdapterLimits
+from service.base import BaseDescription
 from service.compiler.compile_server import CompileServer
 from service.compiler.launcher import ChildCompiler
-from service.core import BaseDescription
 from service.errors import AdapterRefused
 from tests.adapters.tiny_base import TinyBase, make_base
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from service.adapters.residency import Residency
-from service.core import AdapterRef, GenerationRequest, SamplingParams, Step, TokenEvent
+from service.core import AdapterRef, GenerationRequest, SamplingParams, TokenEvent
 from service.engine.block_manager import BlockManager
 from service.engine.engine import Engine, EngineParts
 from service.engine.loader import AdapterLoader
@@ -17,6 +17,7 @@ from service.model.lanes.build import build_lane
 from service.model.lanes.lane import Lane
 from service.model.loader import LoadedBase
 from service.model.pool import AdapterPool
+from service.step import Step
 from tests.contract.compiling import CompiledFolders
 
 

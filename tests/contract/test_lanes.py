@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.core import AdapterRef, LaneName
+from service.base import LaneName
+from service.core import AdapterRef
 from service.errors import AdapterRefused
 from service.model import loader
 from service.model.lanes.lane import LaneChoice

@@ -6,7 +6,8 @@ from typing import BinaryIO
 
 import pytest
 
-from service.core import AdapterRef, Quantization
+from service.base import Quantization
+from service.core import AdapterRef
 from tests.compiler.tuners.bench import Bench, make_bench, ref_of
 from tests.contract.harness import Budgets, Harness
 from tests.contract.quantised import solo_logits, train

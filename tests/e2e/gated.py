@@ -12,9 +12,9 @@ import httpx
 from service.api.dependencies import Services
 from service.app import create_app
 from service.bootstrap import build_services
-from service.core import Step, StepResult
 from service.engine.async_engine import AsyncEngine
 from service.settings import Settings
+from service.step import Step, StepResult
 from tests.api.conftest import serve
 
 PATIENCE = 30

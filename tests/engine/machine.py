@@ -15,12 +15,7 @@ from service.core import (
     AdapterRef,
     FinishReason,
     GenerationRequest,
-    ResidencyPlan,
-    SampledToken,
     SamplingParams,
-    Segment,
-    Step,
-    StepResult,
     TokenEvent,
     TokenLogprob,
 )
@@ -29,6 +24,7 @@ from service.engine.engine import Engine, EngineParts
 from service.engine.scheduler import Scheduler, SchedulerConfig
 from service.engine.sequence import Sequence
 from service.errors import AdapterLoadFailed, RepertoireError
+from service.step import ResidencyPlan, SampledToken, Segment, Step, StepResult
 
 PAGE = 64
 

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.core import FinishReason, GenerationRequest, SamplingParams, Step, StepResult
+from service.core import FinishReason, GenerationRequest, SamplingParams
 from service.engine.async_engine import AsyncEngine, EngineStream
 from service.errors import Draining, EngineFailed, Overloaded
+from service.step import Step, StepResult
 from tests.engine.machine import Machine, expected_tokens
 
 pytestmark = pytest.mark.anyio

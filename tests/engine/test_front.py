@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.core import NO_SLOT, FinishReason, PrefixWrite, VirtualRow
+from service.core import NO_SLOT, FinishReason
+from service.step import PrefixWrite, VirtualRow
 from tests.engine.machine import Machine, expected_scores, ref
 
 VIRTUAL = ref(1, num_virtual_tokens=5)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.core import AdapterRef, GenerationRequest, LengthClasses, SamplingParams
+from service.base import LengthClasses
+from service.core import AdapterRef, GenerationRequest, SamplingParams
 from service.engine.prefix_cache import PrefixCache
 from service.engine.sequence import Sequence
 from tests.engine.machine import PAGE, Machine, ref

@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.core import FinishReason, Step
+from service.core import FinishReason
+from service.step import Step
 from tests.engine.machine import PAGE, Machine, expected_scores, expected_tokens, ref
 
 

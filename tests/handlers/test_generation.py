@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.core import (
-    EngineStats,
-    FinishReason,
-    GenerationRequest,
-    SamplingParams,
-    TokenEvent,
-)
+from service.core import EngineStats, FinishReason, GenerationRequest, SamplingParams, TokenEvent
 from service.errors import (
     EngineFailed,
     InvalidRequest,

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from service.core import PromptScore, Sample, SamplingParams
+from service.core import SamplingParams
 from service.model.sampler import sample, score, uniform
+from service.step import PromptScore, Sample
 
 VOCABULARY = 50
 NEUTRAL = SamplingParams(max_tokens=4)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MixtralConfig
 
-from service.core import NO_SLOT, LaneName, Step
+from service.base import LaneName
+from service.core import NO_SLOT
 from service.model.context import SlotRun, StepContext, runs_of
 from service.model.lanes.lane import LaneChoice
 from service.model.lanes.self_test import difference, make_tiny
@@ -13,6 +14,7 @@ from service.model.memory import PastCost
 from service.model.probe import probe
 from service.model.sites import Site, SiteForm
 from service.operator.terms import Terms
+from service.step import Step
 from tests.contract.architectures import ARCHITECTURES, SIZES
 
 

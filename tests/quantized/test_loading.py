@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
+from service.base import Quantization
 from service.compiler.tuners.base import load_peft_base
-from service.core import Quantization
 from service.errors import ConfigurationError
 from service.model.loader import LoadedBase, LoadOptions, load_base
 from service.quantized.loading import load_quantized

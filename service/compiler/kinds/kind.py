@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from service.adapters.limits import AdapterLimits
+from service.base import BaseDescription
 from service.compiler.kinds.lora import plan_lora
 from service.compiler.kinds.lora_plain import is_plain_lora
 from service.compiler.refusals import Refusals
 from service.compiler.terms import Plan
 from service.compiler.upload import Upload
-from service.core import BaseDescription
 
 Planner = Callable[[Upload, BaseDescription, AdapterLimits, Refusals], Plan]
 """Checks everything an upload says and plans its terms.

@@ -11,6 +11,7 @@ Whatever peft 0.21 computes for such a file follows from four lines, per module,
 from functools import partial
 
 from service.adapters.limits import AdapterLimits
+from service.base import BaseDescription, SiteDescription
 from service.compiler.arrays import Array, is_finite
 from service.compiler.base_weights import BaseWeights
 from service.compiler.kinds.lora_checks import LoraChecker
@@ -20,7 +21,6 @@ from service.compiler.kinds.lora_tensors import PREFIX, GroupedTensors, ModuleTe
 from service.compiler.refusals import Refusals
 from service.compiler.terms import Plan, SitePlan, Term, UsedTensor, vector
 from service.compiler.upload import Upload
-from service.core import BaseDescription, SiteDescription
 
 
 def plan_lora(

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 
 from service.adapters.limits import AdapterLimits
+from service.base import BaseDescription, SiteDescription
 from service.compiler.arrays import is_copy, is_finite
 from service.compiler.base_weights import BaseWeights
 from service.compiler.kinds.lora_config import LoraConfig
 from service.compiler.kinds.lora_tensors import PREFIX, GroupedTensors, ModuleTensors
 from service.compiler.refusals import Refusals
 from service.compiler.upload import Upload
-from service.core import BaseDescription, SiteDescription
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 

@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
+from service.base import BaseDescription
 from service.compiler.kinds.lora_fields import LEFT_TO_PEFT, is_neutral
 from service.compiler.kinds.targets import TargetRule
-from service.core import BaseDescription
 
 
 def is_plain_lora(config: dict[str, Any], base: BaseDescription) -> bool:

@@ -16,10 +16,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from service.base import Quantization
 from service.compiler.answer import answer
 from service.compiler.child_limits import confine, exit_with
 from service.compiler.job import Job
-from service.core import Quantization
 from service.process_limits import NICENESS
 
 if TYPE_CHECKING:

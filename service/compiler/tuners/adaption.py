@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from service.core import BaseDescription
+from service.base import BaseDescription
 from service.operator.tables import adaption_name
 from service.quantized.modules import is_quantized, rounds_inputs
 

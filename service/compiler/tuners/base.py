@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from service.core import Quantization
+from service.base import Quantization
 from service.quantized.loading import load_quantized
 
 PREFIX = "base_model.model."

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from service.base import SiteDescription
 from service.compiler.tuners.kinds.lora import variant_of
 from service.compiler.tuners.kinds.registry import ADAPTER, NotExact
-from service.core import SiteDescription
 from service.operator.snapshot import restore
 from service.operator.terms import Terms
 from service.quantized.modules import is_quantized, rounds_inputs

@@ -10,6 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 
 from service.adapters.limits import AdapterLimits
+from service.base import BaseDescription, SiteDescription
 from service.compiler.refusals import Refusals
 from service.compiler.terms import FrontTokens, Plan, SitePlan, Term, UsedTensor
 from service.compiler.tuners import adaption, prompts
@@ -23,7 +24,6 @@ from service.compiler.tuners.load import LoadedUpload, load_upload
 from service.compiler.tuners.saved import parameters_by_module
 from service.compiler.tuners.walk import replaced_modules
 from service.compiler.upload import Upload
-from service.core import BaseDescription, SiteDescription
 from service.operator.snapshot import Snapshot, UnknownPart
 from service.operator.terms import Terms
 

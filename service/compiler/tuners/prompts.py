@@ -11,9 +11,9 @@ from peft.utils import PeftType
 from peft.utils.other import _prepare_prompt_learning_config
 from transformers import PreTrainedModel
 
+from service.base import BaseDescription
 from service.compiler.refusals import Refusals
 from service.compiler.terms import FrontTokens
-from service.core import BaseDescription
 from service.operator.tables import prefix_name
 
 _SIZES = ("token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from service.base import Quantization
 from service.compiler.compile import run_job
 from service.compiler.job import Job, Result
 from service.compiler.kinds.kind import Planner
@@ -13,7 +14,6 @@ from service.compiler.tuners.base import PeftBase, load_peft_base
 from service.compiler.tuners.convert import run_conversion
 from service.compiler.tuners.plan import plan_tuner
 from service.compiler.tuners.reference import run_reference
-from service.core import Quantization
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
-from service.core import LaneName, LengthClasses
+from service.base import LaneName, LengthClasses
 from service.model import alibi, rotary
 from service.model.context import StepContext
 from service.model.kv_store import KVStore, LayerShape

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
-from service.core import NO_SLOT, Segment, Step
+from service.core import NO_SLOT
+from service.step import Segment, Step
 
 PADDING = -1
 """A place of a call that holds no row of the step."""

@@ -5,7 +5,8 @@ from typing import Protocol
 
 import torch
 
-from service.core import LaneName, Step
+from service.base import LaneName
+from service.step import Step
 
 
 @dataclass(frozen=True, slots=True)

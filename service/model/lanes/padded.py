@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from service.core import LaneName, Segment, Step
+from service.base import LaneName
 from service.model.context import StepContext
 from service.model.kv_store import KVStore
 from service.model.lanes.calls import PADDING, Accepts, call_of, rows_of
 from service.model.lanes.padded_cache import PaddedCache
 from service.model.lanes.prefixes import write_prefixes
+from service.step import Segment, Step
 
 
 class PaddedLane:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
-from service.core import Segment
 from service.model.attention import block_tables
 from service.model.kv_store import KVStore
+from service.step import Segment
 
 
 class PaddedCache(Cache):

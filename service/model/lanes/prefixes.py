@@ -2,10 +2,10 @@
 
 import torch
 
-from service.core import PrefixWrite
 from service.model.context import StepContext
 from service.model.kv_store import KVStore
 from service.operator.tables import layers_of
+from service.step import PrefixWrite
 
 
 def write_prefixes(writes: list[PrefixWrite], context: StepContext, store: KVStore) -> None:

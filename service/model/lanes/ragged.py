@@ -3,11 +3,12 @@
 import torch
 from transformers import PreTrainedModel
 
-from service.core import LaneName, Segment, Step
+from service.base import LaneName
 from service.model.attention import PagedAttention, register
 from service.model.context import StepContext
 from service.model.kv_store import KVStore
 from service.model.lanes.prefixes import write_prefixes
+from service.step import Segment, Step
 
 
 class RaggedLane:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from service.core import NO_SLOT, Segment, Step
+from service.core import NO_SLOT
 from service.errors import ConfigurationError
 from service.model.context import StepContext
 from service.model.lanes.build import build_lane, prepare
 from service.model.lanes.lane import LaneChoice
 from service.model.lanes.shrink import VOCABULARY, small_configs
 from service.model.probe import probe
+from service.step import Segment, Step
 
 TOLERANCE = 1e-4
 _BLOCK_SIZE = 4

@@ -9,10 +9,11 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from service.core import LaneName, PrefixWrite, Segment, Step
+from service.base import LaneName
 from service.model.context import StepContext
 from service.model.lanes.calls import Accepts, call_of, rows_of
 from service.operator.tables import layers_of
+from service.step import PrefixWrite, Segment, Step
 
 STATE_NAMES = ("past_key_values", "cache_params", "state")
 """What a model may call its past, in its output as in its arguments."""

@@ -11,11 +11,12 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from service.adapters.limits import AdapterLimits
+from service.base import Quantization
 from service.compiler.compile import run_job
 from service.compiler.job import Job, Result
 from service.compiler.tuners.base import PeftBase, load_peft_base
 from service.compiler.tuners.work import Work
-from service.core import AdapterRef, Quantization
+from service.core import AdapterRef
 from service.model.loader import LoadedBase, LoadOptions, load_base
 from tests.contract.architectures import SIZES, make_base, make_tokenizer
 from tests.contract.harness import Budgets, Harness

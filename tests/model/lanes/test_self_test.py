@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from service.core import LaneName, LengthClasses
+from service.base import LaneName, LengthClasses
 from service.errors import ConfigurationError
 from service.model import alibi, attention, rotary
 from service.model.lanes import self_test
