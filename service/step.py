@@ -24,6 +24,8 @@ class Segment:
     """Positions that the model will have run when the sequence ends at its token limit, known from
     the start: rotary embeddings that depend on a sequence's length use this one throughout, since
     keys in the store cannot be rotated again. 0 = no more than there are after this step."""
+    task_id: int = 0
+    """Of a multitask adapter."""
 
     @property
     def end(self) -> int:

@@ -64,6 +64,7 @@ class StepBuilder:
                 context_len,
                 sequence.block_table,
                 sequence.final_len,
+                sequence.request.task_id,
             )
         )
         self._replace_embeddings(sequence, first_row, positions)

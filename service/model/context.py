@@ -2,6 +2,7 @@
 and attention during it. One object per engine, owned by the engine thread, never a module global.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -17,27 +18,31 @@ class SlotRun:
     slot: int
     start: int
     stop: int
+    task: int = 0
+    """Of a multitask adapter."""
 
 
-def runs_of(row_slot: list[int]) -> list[SlotRun]:
-    """Run-length encode the rows that some adapter touches."""
+def runs_of(row_slot: list[int], row_task: list[int] | None = None) -> list[SlotRun]:
+    """Run-length encode the rows that some adapter touches. None = nobody has a task."""
     runs: list[SlotRun] = []
+    tasks = row_task or [0] * len(row_slot)
     start = 0
     for row in range(1, len(row_slot) + 1):
-        if row == len(row_slot) or row_slot[row] != row_slot[start]:
+        is_end = row == len(row_slot) or row_slot[row] != row_slot[start]
+        if is_end or tasks[row] != tasks[start]:
             if row_slot[start] != NO_SLOT:
-                runs.append(SlotRun(row_slot[start], start, row))
+                runs.append(SlotRun(row_slot[start], start, row, tasks[start]))
             start = row
     return runs
 
 
-def final_lens_of(step: Step) -> list[int]:
-    """Padding counts as the sequence it stands in front of."""
-    lengths: list[int] = []
-    for segment in step.segments:
-        length = max(segment.final_len, segment.end)
-        lengths += [length] * (segment.first_row + segment.num_rows - len(lengths))
-    return lengths
+def by_rows(segments: list[Segment], value: Callable[[Segment], int]) -> list[int]:
+    """A value of each row's own sequence; padding counts as the sequence it stands in front of."""
+    values: list[int] = []
+    for segment in segments:
+        count = segment.first_row + segment.num_rows - len(values)
+        values += [value(segment)] * count
+    return values
 
 
 @dataclass(slots=True)
@@ -69,12 +74,22 @@ class StepContext:
     def begin(self, step: Step, wanted: list[int], write_index: torch.Tensor) -> None:
         self.num_rows = len(step.token_ids)
         self.num_wanted = len(wanted)
-        self.runs = runs_of(step.row_slot)
-        self.wanted_runs = runs_of([step.row_slot[row] for row in wanted])
+        tasks = _tasks_of(step)
+        self.runs = runs_of(step.row_slot, tasks)
+        self.wanted_runs = runs_of(
+            [step.row_slot[row] for row in wanted], tasks and [tasks[row] for row in wanted]
+        )
         self.segments = step.segments
         self.num_decode = step.num_decode
         self.virtual_rows = step.virtual_rows
-        self.final_lens = final_lens_of(step)
+        self.final_lens = by_rows(step.segments, lambda one: max(one.final_len, one.end))
         self.write_index = write_index
         self.block_tables.clear()
         self.masks.clear()
+
+
+def _tasks_of(step: Step) -> list[int] | None:
+    """[T]; None when no sequence of the step has a task."""
+    if not any(segment.task_id for segment in step.segments):
+        return None
+    return by_rows(step.segments, lambda one: one.task_id)

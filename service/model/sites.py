@@ -112,7 +112,7 @@ class Site:
             if self.kind == "embedding":
                 form.terms.add_to_embeddings(here, x[run.start : run.stop])
             else:
-                form.terms.add_to(here, x[run.start : run.stop])
+                form.terms.add_to(here, x[run.start : run.stop], run.task)
         if self.kind == "embedding":
             for row in self._context.virtual_rows:
                 prompt = self._forms[row.slot].terms.prompt

@@ -55,6 +55,10 @@ class Terms:
     """`[n]` int64, with `row_values`: token ids whose embedding is replaced"""
     row_values: torch.Tensor | None = None
     """`[n, out]`"""
+    task_a: torch.Tensor | None = None
+    """`[tasks, r, in]`, with `task_b`: A and B of each task of a multitask adapter"""
+    task_b: torch.Tensor | None = None
+    """`[tasks, out, r]`"""
     prompt: torch.Tensor | None = None
     """`[tasks * n, out]`: embeddings of virtual tokens, put into rows by `StepContext`"""
 
@@ -73,12 +77,14 @@ class Terms:
             x = x + (x @ self.mix_a.t()) @ self.mix_b.t()
         return x
 
-    def add_to(self, y: torch.Tensor, x: torch.Tensor) -> None:
+    def add_to(self, y: torch.Tensor, x: torch.Tensor, task: int = 0) -> None:
         """Turn `y = base(T(x))` into the adapter's output, in place. `x [n, in]`, `y [n, out]`."""
         if self.c is not None:
             self._scale_outputs(y, self.c)
         if self.a is not None and self.b is not None:
             self._add_low_rank(y, x, self.a, self.b)
+        if self.task_a is not None and self.task_b is not None:
+            self._add_low_rank(y, x, self.task_a[task], self.task_b[task])
         if self.kron_left is not None and self.kron_right is not None:
             left, right = self.kron_left, self.kron_right
             blocks = x.reshape(len(x), left.shape[1], right.shape[1])

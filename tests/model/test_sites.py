@@ -32,6 +32,14 @@ def test_runs_are_neighbouring_rows_of_one_slot() -> None:
     assert runs_of([]) == runs_of([NO_SLOT] * 3) == []
 
 
+def test_tasks_part_the_rows_of_one_adapter() -> None:
+    assert runs_of([2, 2, 2, NO_SLOT, 2], [0, 1, 1, 1, 0]) == [
+        SlotRun(2, 0, 1),
+        SlotRun(2, 1, 3, task=1),
+        SlotRun(2, 4, 5),
+    ]
+
+
 def test_every_row_gets_its_own_terms() -> None:
     torch.manual_seed(0)
     linear = torch.nn.Linear(6, 5)

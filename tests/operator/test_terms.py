@@ -21,7 +21,9 @@ GROUPS = (
     ("mix_a", "mix_b"),
     ("kron_left", "kron_right"),
     ("columns", "column_weight"),
+    ("task_a", "task_b"),
 )
+TASK = 2
 EVERYTHING = tuple(sorted({name for group in GROUPS for name in group}))
 
 
@@ -48,6 +50,8 @@ def tensors() -> dict[str, torch.Tensor]:
         "kron_right": normal(4, 4),
         "columns": torch.tensor([6, 1]),
         "column_weight": normal(2, IN),
+        "task_a": normal(4, RANK, IN),
+        "task_b": normal(4, OUT, RANK),
     }
 
 
@@ -74,6 +78,8 @@ def expected_row(t: dict[str, torch.Tensor], base: Base, x: torch.Tensor) -> tor
     if "a" in t:
         inner, outer = t.get("inner", torch.ones(RANK)), t.get("outer", torch.ones(OUT))
         y = y + outer * (t["b"] @ (inner * (t["a"] @ x)))
+    if "task_a" in t:
+        y = y + t["task_b"][TASK] @ (t["task_a"][TASK] @ x)
     if "kron_left" in t:
         y = y + torch.kron(t["kron_left"], t["kron_right"]) @ x
     if "d" in t:
@@ -85,7 +91,7 @@ def expected_row(t: dict[str, torch.Tensor], base: Base, x: torch.Tensor) -> tor
 
 def apply(terms: Terms, base: Base, x: torch.Tensor) -> torch.Tensor:
     y = base(terms.transform(x)).clone()
-    terms.add_to(y, x)
+    terms.add_to(y, x, TASK)
     return y
 
 

@@ -49,7 +49,7 @@ class Checker:
             operator.add_to_embeddings(actual, rows)
         else:
             actual = base(operator.transform(rows))
-            operator.add_to(actual, rows)
+            operator.add_to(actual, rows, max(0, _num_tasks(layer) - 1))
         _compare(site, base, actual, expected, "The terms differ from peft's layer")
 
     def check_frozen(
@@ -124,11 +124,19 @@ class Checker:
 
 
 def _peft_result(layer: Any, rows: torch.Tensor) -> torch.Tensor:
-    """aLoRA's layer has to be told how many of the last rows are behind the invocation."""
-    is_activated = variant_of(layer, ADAPTER) == "ALoraLinearVariant"
-    options = {"alora_offsets": [len(rows)]} if is_activated else {}
+    """aLoRA's layer has to be told how many of the last rows are behind the invocation, Poly's
+    which task it is: the last, so that the first is not taken for every one."""
+    options: dict[str, Any] = {}
+    if variant_of(layer, ADAPTER) == "ALoraLinearVariant":
+        options["alora_offsets"] = [len(rows)]
+    if _num_tasks(layer):
+        options["task_ids"] = torch.tensor([_num_tasks(layer) - 1])
     result: torch.Tensor = layer(rows[None], **options)[0]
     return result
+
+
+def _num_tasks(layer: Any) -> int:
+    return int(getattr(layer, "n_tasks", {}).get(ADAPTER, 0))
 
 
 def _compare(

@@ -7,6 +7,7 @@ import torch
 from peft.tuners.adaption_prompt.layer import _BaseAdaptedAttention
 from peft.tuners.ln_tuning.layer import LNTuningLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import PeftType
 from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 
 from service.adapters.limits import AdapterLimits
@@ -82,6 +83,8 @@ class _Planner:
         config = self._loaded.config
         if config.is_prompt_learning:
             self._plan_prompt()
+        elif config.peft_type is PeftType.POLY:
+            self.front = FrontTokens(num_tasks=vars(config)["n_tasks"])
         found = list(replaced_modules(self._base))
         for path, module in found:
             self._plan_module(path, module)

@@ -46,4 +46,10 @@ def _special_tokens(config: dict[str, Any]) -> list[int]:
 
 
 def num_tasks(config: dict[str, Any]) -> int:
-    return int(config.get("num_tasks") or 0) if "MULTITASK" in config["peft_type"] else 0
+    """0 = the adapter has no tasks."""
+    match config["peft_type"]:
+        case "MULTITASK_PROMPT_TUNING":
+            return int(config.get("num_tasks") or 0)
+        case "POLY":
+            return int(config.get("n_tasks") or 0)
+    return 0

@@ -99,7 +99,8 @@ class Bench:
         extra: dict[str, Any] = {}
         if folder is not None:
             model = PeftModel.from_pretrained(model, folder).eval()
-            if "num_tasks" in (folder / "adapter_config.json").read_text():
+            config = (folder / "adapter_config.json").read_text()
+            if "num_tasks" in config or "n_tasks" in config:
                 extra["task_ids"] = torch.tensor([0])
         inputs = torch.tensor([ids])
         mask = torch.ones_like(inputs)

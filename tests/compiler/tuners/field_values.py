@@ -192,6 +192,12 @@ BY_KIND: dict[str, dict[str, tuple[Any, ...]]] = {
         "target_svd_config": ({"model.layers.0.self_attn.q_proj": 8},),
     },
     "PEANUT": {"depth": (2,), "act_fn": ("relu", "tanh"), "scaling": (0.5,)},
+    "POLY": {
+        "n_tasks": (4,),
+        "n_skills": (2,),
+        "n_splits": (1,),
+        "poly_type": ("other",),
+    },
     "PREFIX_TUNING": {"prefix_projection": (With(True, {"encoder_hidden_size": 16}),)},
     "PSOFT": {
         "psoft_alpha": (3,),

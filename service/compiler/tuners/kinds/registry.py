@@ -18,6 +18,7 @@ from service.compiler.tuners.kinds import (
     lora,
     miss,
     oft,
+    poly,
     road,
     vera,
 )
@@ -54,6 +55,7 @@ READERS: dict[str, Reader] = {
     "peft.tuners.lora.layer": lora.read,
     "peft.tuners.miss.layer": miss.read,
     "peft.tuners.oft.layer": oft.read,
+    "peft.tuners.poly.layer": poly.read,
     "peft.tuners.pvera.bnb": vera.read_mean,
     "peft.tuners.pvera.layer": vera.read_mean,
     "peft.tuners.road.bnb": road.read,
@@ -72,7 +74,6 @@ UNSERVABLE: dict[str, str] = {
     "XLORA": "its gates come from a second pass over the whole prompt",
     "SHADOW": "peft 0.21 cannot run it with this version of transformers",
     "ADAMSS": "peft needs scikit-learn to read it",
-    "POLY": "its router mixes skills by task inside peft's forward; train one LoRA per task",
 }
 """By peft's `peft_type`."""
 
