@@ -120,7 +120,6 @@ KIND_VARIANTS: dict[str, KindVariant] = {
     "deft": _linear("DEFT", r=4),
     "delora": _linear("DELORA", rejects_conv1d=True, r=4),
     "fourierft": _linear("FOURIERFT", n_frequency=50),
-    "frod": _linear("FROD"),
     "glora": _linear("GLORA", rejects_conv1d=True, r=4),
     "gralora": _linear("GRALORA", r=4, gralora_k=2, hybrid_r=2),
     "hira": _linear("HIRA", r=4),

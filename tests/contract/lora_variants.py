@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from peft.tuners.lora.config import BdLoraConfig
+
 from tests.contract.kind_variants import KindVariant, make_kind
 from tests.contract.targets import LLAMA, Targets
 
@@ -45,6 +47,22 @@ VARIANTS: dict[str, KindVariant] = {
             "r": 4, "use_dora": True, "bias": "lora_only", "target_modules": [t.attention[-1]]
         },
         needs_bias=True,
+    ),
+    "by-all-linear": _lora(lambda t: {"r": 5, "target_modules": "all-linear"}),
+    "block-diagonal": _lora(
+        lambda t: {
+            "r": 4,
+            "target_modules": t.linear,
+            "use_bdlora": BdLoraConfig(
+                target_modules_bd_a=[t.attention[0]], nblocks=2, match_strict=False
+            ),
+        }
+    ),
+    "experts": _lora(
+        lambda t: {"r": 4, "target_modules": [], "target_parameters": ["experts.down_proj"]}
+    ),
+    "pissa": _lora(
+        lambda t: {"r": 4, "target_modules": t.linear, "init_lora_weights": "pissa"}
     ),
     "rank-1": _lora(lambda t: {"r": 1, "target_modules": list(t.down), "lora_alpha": 4}),
 }  # fmt: skip

@@ -104,7 +104,7 @@ def test_mixed_batch_equals_solo(
     variants = [None, *bench.adapters] * 2
     random.Random(seed).shuffle(variants)
     plan = [
-        (add(bench, run, variant, 100 * seed + number, max_tokens=10), variant)
+        (add(bench, run, variant, 100 * seed + number, max_tokens=12), variant)
         for number, variant in enumerate(variants)
     ]
     run.run()

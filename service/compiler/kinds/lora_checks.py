@@ -43,7 +43,7 @@ class LoraChecker:
             site = self._sites.get(path)
             if site is None or (tensors.is_adapted and path not in targets):
                 for name in tensors.names.values():
-                    self._refuse_tensor(name)
+                    self._refuse_tensor(name, self._advice(path))
             else:
                 self._check_module(site, tensors)
         self.warnings = self._unmatched_patterns(targets)
@@ -170,9 +170,15 @@ class LoraChecker:
             if not any(re.match(rf"(.*\.)?({key})$", path) for path in targets)
         )
 
-    def _refuse_tensor(self, name: str) -> None:
+    def _advice(self, path: str) -> str:
+        is_module = any(path == one for one, _ in self._base.modules)
+        if self._config.bias == "all" and is_module and path not in self._sites:
+            return " Its module can have no adapter here; train with another `bias`."
+        return ""
+
+    def _refuse_tensor(self, name: str, advice: str = "") -> None:
         message = f"The tensor {name!r} is not one this config asks for on this base."
-        self._refusals.add("unknown_tensor", name, message)
+        self._refusals.add("unknown_tensor", name, message + advice)
 
     def _refuse_missing(self, name: str) -> None:
         self._refusals.add("missing_tensor", name, f"The tensor {name!r} is missing.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.compiler.kinds.lora_fields import (
+    ADVICE,
     BASE_CHANGING_INITS,
     NEUTRAL,
     PLAIN_INITS,
@@ -108,7 +109,8 @@ def _check_tables(raw: Config, refusals: Refusals) -> None:
 def check_neutral(raw: Config, fields: frozenset[str], refusals: Refusals) -> None:
     for field in sorted(fields & raw.keys()):
         if not is_neutral(field, raw[field]):
-            message = f"The config field {field!r} is set to something not supported yet."
+            message = f"The config field {field!r} is set to something that is not supported."
+            message += ADVICE.get(field, "")
             refusals.add("unsupported_field", field, message)
 
 

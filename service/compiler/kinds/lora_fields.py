@@ -57,6 +57,13 @@ LEFT_TO_PEFT = frozenset(
 REFUSED = frozenset(NEUTRAL) - LEFT_TO_PEFT
 """Those that nobody reads: they stand for other weights than LoRA's, or for noise."""
 
+ADVICE: dict[str, str] = {
+    "target_parameters": " LoRA on single parameters, such as fused experts, is not served; name"
+    " linear modules in target_modules.",
+    "layer_replication": " It makes a deeper model than the base that is served.",
+}
+"""What more there is to say about some of them."""
+
 PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 """String values of init_lora_weights that leave the base as it is."""
 

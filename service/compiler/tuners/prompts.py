@@ -16,7 +16,8 @@ from service.compiler.refusals import Refusals
 from service.compiler.terms import FrontTokens
 from service.operator.tables import prefix_name
 
-_SIZES = ("token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules")
+_SIZES = ("num_layers", "token_dim", "num_attention_heads", "num_transformer_submodules")
+"""In the order in which peft looks for them."""
 _PREFIX_KINDS = frozenset({PeftType.PREFIX_TUNING, PeftType.CARTRIDGE})
 
 
@@ -30,20 +31,30 @@ class Front:
 
 def check_sizes(config: Any, model: PreTrainedModel, refusals: Refusals) -> None:
     """What peft would fill in from the base has to be what the config says."""
-    given = _completed(config, model)
-    if isinstance(given, str):
-        refusals.add("peft_rejects", "adapter_config.json", f"peft cannot build it: {given}")
+    given, wanted = _completed(config, model), _of_base(config, model)
+    if isinstance(given, str) or isinstance(wanted, str):
+        message = f"peft cannot build it: {given if isinstance(given, str) else wanted}"
+        refusals.add("peft_rejects", "adapter_config.json", message)
         return
     for name in _SIZES:
-        unsaid = copy.copy(config)
-        setattr(unsaid, name, None)
-        wanted = _completed(unsaid, model)
-        if isinstance(wanted, str):  # The config of the base does not say it in words of peft's.
-            continue
         have, want = getattr(given, name), getattr(wanted, name)
         if have != want:
             message = f"The config field {name!r} is {have}, this base needs {want}."
             refusals.add("invalid_field", name, message)
+
+
+def _of_base(config: Any, model: PreTrainedModel) -> Any:
+    """`config` with the sizes that peft finds in the base's config. Not every base says all of them
+    in words that peft knows; those can only be given."""
+    unsaid = copy.copy(config)
+    for name in _SIZES:
+        setattr(unsaid, name, None)
+    completed = _completed(unsaid, model)
+    for name in _SIZES:
+        if isinstance(completed, str) and f"`{name}`" in completed:
+            setattr(unsaid, name, getattr(config, name))
+            completed = _completed(unsaid, model)
+    return completed
 
 
 def _completed(config: Any, model: PreTrainedModel) -> Any:

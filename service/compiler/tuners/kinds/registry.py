@@ -74,6 +74,8 @@ UNSERVABLE: dict[str, str] = {
     "XLORA": "its gates come from a second pass over the whole prompt",
     "SHADOW": "peft 0.21 cannot run it with this version of transformers",
     "ADAMSS": "peft needs scikit-learn to read it",
+    "FROD": "peft rebuilds its basis from the base's weights whenever it loads it, and what comes"
+    " out depends on the number of threads, so that no two processes need agree",
 }
 """By peft's `peft_type`."""
 
