@@ -13,6 +13,7 @@ from service.adapters.text_files import text_digest
 from service.compiler.arrays import MappedFile
 from service.compiler.base_identity import base_disagreements
 from service.compiler.digest import content_digest
+from service.compiler.foreign import foreign_format
 from service.compiler.job import Job, Result
 from service.compiler.kinds.kind import KINDS, PlannerFor, plain_planner
 from service.compiler.own_text import OwnText, read_text
@@ -109,6 +110,10 @@ def _check_weights_exist(names: tuple[str, ...], refusals: Refusals) -> bool:
 def _read_upload(
     config: dict[str, Any], folder: Path, names: tuple[str, ...], refusals: Refusals
 ) -> Upload:
+    foreign = foreign_format(config)
+    if foreign is not None:
+        refusals.add("unsupported_kind", CONFIG, foreign)
+        refusals.raise_if_any()
     kind = config.get("peft_type")
     is_supported = isinstance(kind, str) and kind in KINDS
     if not is_supported:
