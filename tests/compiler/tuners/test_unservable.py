@@ -67,9 +67,3 @@ def test_pvera_is_refused_where_it_draws_its_answers(bench: Bench) -> None:
     with pytest.raises(AdapterRefused) as caught:
         bench.compile(folder)
     assert [one.subject for one in caught.value.refusals] == ["sample_at_inference"]
-
-
-def test_poly_is_refused_where_requests_would_have_tasks(bench: Bench) -> None:
-    with pytest.raises(AdapterRefused) as caught:
-        bench.compile(bench.make("poly"))
-    assert [one.subject for one in caught.value.refusals] == ["n_tasks"]
