@@ -21,7 +21,9 @@ KINDS = {
     "PREFIX_TUNING": {"num_virtual_tokens": 5},
     "MULTITASK_PROMPT_TUNING": {"num_virtual_tokens": 3, "num_tasks": 2},
     "LN_TUNING": {},
+    "POLY": {"r": 4, "n_tasks": 3, "n_skills": 2, "target_modules": QV},
 }
+WITH_TASKS = {"MULTITASK_PROMPT_TUNING", "POLY"}
 
 
 def make(base: Path, kind: str, folder: Path) -> Path:
@@ -54,7 +56,7 @@ def test_an_upload_of_any_kind_is_checked_and_served(
     assert check["positions"] >= 42
     assert answer.json()["form"] == ("module" if kind == "BOFT" else "terms")
     assert server.client.get(f"/v1/adapters/{kind}").json()["current"]["check"] == check
-    task = {"task_id": 1} if kind == "MULTITASK_PROMPT_TUNING" else {}
+    task = {"task_id": 1} if kind in WITH_TASKS else {}
     mine, base = (
         server.complete(name, [5, 6, 7], logprobs=0, **extra)["choices"][0]["logprobs"]
         for name, extra in ((kind, task), (base_folder.name, {}))
