@@ -32,8 +32,8 @@ test: install-dev ## install what tests need and run them
 test-crash: install-dev ## the long form: 1000 kills at random moments
 	$(BIN)/python -m pytest -m slow tests/crash tests/e2e
 
-test-kinds: install-dev ## every kind of adapter on every architecture
-	$(BIN)/python -m pytest -m slow tests/contract
+test-kinds: install-dev ## every kind of adapter on every architecture, every field of every config
+	$(BIN)/python -m pytest -m slow tests/contract tests/compiler
 
 support-table: install-dev ## write KINDS.md anew: what becomes of each kind on each architecture
 	$(BIN)/python -m tests.contract.support
