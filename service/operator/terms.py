@@ -84,7 +84,7 @@ class Terms:
         if self.a is not None and self.b is not None:
             self._add_low_rank(y, x, self.a, self.b)
         if self.task_a is not None and self.task_b is not None:
-            self._add_low_rank(y, x, self.task_a[task], self.task_b[task])
+            y.addmm_(x @ self.task_a[task].t(), self.task_b[task].t())
         if self.kron_left is not None and self.kron_right is not None:
             left, right = self.kron_left, self.kron_right
             blocks = x.reshape(len(x), left.shape[1], right.shape[1])
