@@ -170,7 +170,7 @@ KIND_VARIANTS: dict[str, KindVariant] = {
     "prompt": _front("PROMPT_TUNING", num_virtual_tokens=5),
     "psoft": _linear("PSOFT", rejects_conv1d=True, r=4),
     "pvera": _linear("PVERA", r=8),
-    "randlora": _linear("RANDLORA", r=8, spread=0.02),
+    "randlora": _linear("RANDLORA", r=8, spread=0.01),
     "road-1": _linear("ROAD", rejects_conv1d=True, variant="road_1", group_size=8),
     "road-2": _linear("ROAD", rejects_conv1d=True, variant="road_2", group_size=8),
     "road-4": _linear("ROAD", rejects_conv1d=True, variant="road_4", group_size=16),

@@ -7,7 +7,8 @@ from tests.contract.kind_variants import KIND_VARIANTS, KindVariant
 from tests.contract.lora_variants import VARIANTS as LORA_VARIANTS
 
 ALL: dict[str, KindVariant] = LORA_VARIANTS | KIND_VARIANTS
-LORA = tuple(LORA_VARIANTS)
+LORA = tuple(name for name in LORA_VARIANTS if name not in ("experts", "pissa"))
+"""Those that a Llama serves."""
 
 PEFT_TYPES = sorted(one.value for one in PEFT_TYPE_TO_CONFIG_MAPPING)
 BARE = {
