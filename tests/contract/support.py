@@ -12,7 +12,7 @@ from typing import Literal
 
 from tests.contract.variants import EVERY, peft_type_of
 
-FILE = Path(__file__).parents[2] / "KINDS.md"
+FILE = Path(__file__).parents[2] / "service" / "compiler" / "KINDS.md"
 
 Outcome = Literal["terms", "layer", "refused", "absent"]
 SYMBOLS: dict[Outcome, str] = {"terms": "●", "layer": "○", "refused": "✗", "absent": "-"}
