@@ -59,6 +59,9 @@ class GatedRunner:
         result: StepResult = self.gate.call(step)
         return result
 
+    def forget(self, request_id: str) -> None:
+        """The ragged lane keeps nothing of a sequence."""
+
 
 class GatedSource:
     def __init__(self, gate: Gate) -> None:
