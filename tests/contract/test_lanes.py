@@ -23,7 +23,7 @@ from tests.contract.oracle import Oracle
 pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = 1e-4
 KINDS = (
-    "lora-embedding-head", "lora-saved-norm", "lora-tokens-by-name", "alora", "ia3", "hra", "boft",
+    "lora-embedding-head", "lora-saved-norm", "lora-tokens-by-name", "alora", "ia3", "hra", "hira",
     "ln-tuning", "prompt", "multitask-prompt", "prefix",
 )  # fmt: skip
 """Every kind of site, every row map, rows that are not the adapter's, and all that stands in front

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = 1e-4
 FLIPPED = 0.05
 """In 8 bits an input on the edge of a step may be rounded the other way, which is chance."""
-KINDS = ("lora-embedding-head", "ia3", "prompt", "prefix", "boft", "lora-tokens")
+KINDS = ("lora-embedding-head", "ia3", "prompt", "prefix", "gralora", "lora-tokens")
 
 
 VARIANTS = [*(name for name in LORA if not ALL[name].needs_bias), *KINDS]

@@ -31,7 +31,7 @@ _CORE = (
     "lora-embedding-head",
     "lora-saved-head",
     "alora",
-    "boft",
+    "hira",
     "ia3",
     "ln-tuning",
     "lokr",

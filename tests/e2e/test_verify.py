@@ -16,7 +16,7 @@ QV = ["q_proj", "v_proj"]
 KINDS = {
     "LORA": {"r": 4, "target_modules": QV},
     "IA3": {"target_modules": ["k_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
-    "BOFT": {"boft_block_size": 4, "target_modules": QV},
+    "HIRA": {"r": 4, "target_modules": QV},
     "PROMPT_TUNING": {"num_virtual_tokens": 5},
     "PREFIX_TUNING": {"num_virtual_tokens": 5},
     "MULTITASK_PROMPT_TUNING": {"num_virtual_tokens": 3, "num_tasks": 2},
@@ -54,7 +54,7 @@ def test_an_upload_of_any_kind_is_checked_and_served(
     assert check["verdict"] == "exact"
     assert check["max_logit_difference"] < 1e-4
     assert check["positions"] >= 42
-    assert answer.json()["form"] == ("module" if kind == "BOFT" else "terms")
+    assert answer.json()["form"] == ("module" if kind == "HIRA" else "terms")
     assert server.client.get(f"/v1/adapters/{kind}").json()["current"]["check"] == check
     task = {"task_id": 1} if kind in WITH_TASKS else {}
     mine, base = (

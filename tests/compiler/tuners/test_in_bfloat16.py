@@ -42,7 +42,7 @@ def test_the_engine_is_as_near_to_peft_as_the_base_alone(bench: Bench, name: str
     assert bench.difference(bench.compile(folder), folder) < allowed(bench)
 
 
-@pytest.mark.parametrize("name", ["lora-embedding-head", "lora-tokens", "miss", "boft", "prefix"])
+@pytest.mark.parametrize("name", ["lora-embedding-head", "lora-tokens", "miss", "hira", "prefix"])
 def test_so_it_is_on_a_base_in_few_bits(rounded: Bench, name: str) -> None:
     folder = make(rounded, name)
     assert rounded.difference(rounded.compile(folder), folder) < allowed(rounded)

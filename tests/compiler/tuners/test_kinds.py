@@ -12,7 +12,7 @@ from tests.contract.kind_variants import KIND_VARIANTS
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 AS_LAYER = {
-    "boft", "boft-butterfly", "c3a", "deft", "fourierft", "frod", "glora", "gralora", "hira",
+    "c3a", "deft", "fourierft", "frod", "glora", "gralora", "hira",
     "miss-bat", "osf", "peanut", "psoft", "randlora", "shira", "supertuning", "waveft",
 }  # fmt: skip
 """Served through peft's own layer; all others as terms."""

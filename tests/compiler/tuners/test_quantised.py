@@ -19,8 +19,8 @@ from tests.contract.targets import LLAMA
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-TERMS = ["adalora", "alora", "lora-saved-head", "miss", "pvera", "road-2", "vera"]
-LAYERS = ["boft", "hira", "randlora"]
+TERMS = ["adalora", "alora", "boft", "lora-saved-head", "miss", "pvera", "road-2", "vera"]
+LAYERS = ["hira", "randlora"]
 DORA = {"r": 4, "use_dora": True, "target_modules": ["q_proj", "down_proj"]}
 Make = Callable[..., Path]
 
