@@ -11,6 +11,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from service.tenancy import DEFAULT_TENANT
+
 Logits = npt.NDArray[np.float32]
 
 NO_SLOT = -1
@@ -105,6 +107,12 @@ class GenerationRequest:
     choice: int = 0
     task_id: int = 0
     """Of a multitask adapter; 0 elsewhere."""
+    tenant: str = DEFAULT_TENANT
+    """Whom it is computed for: shares are fair between tenants, and none finds another's KV."""
+    priority: int = 0
+    """Lower is earlier, as in vLLM."""
+    max_cold_s: float | None = None
+    """How long it waits at most for its adapter to be loaded; None = as long as the server lets."""
     keep_logits: bool = False
     """Report the logits of every prompt token; for self-tests, with `max_tokens` 0."""
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.adapters.backends.record_files import RecordFiles
+from service.adapters.backends.records import RecordLogs
 from service.adapters.compiling import CompileOutcome
 from service.adapters.history import Delete, NameHistory, Operation, Publish
 from service.adapters.journal import Journal
@@ -43,7 +45,8 @@ class AdapterStore:
         self.private = root / PRIVATE_FOLDER
         self.temporary = self.private / "tmp"
         self._limits = limits
-        self._journal = Journal(self.private / "journal", self.temporary)
+        self.logs: RecordLogs = RecordFiles(self.private, self.temporary)
+        self._journal = Journal(self.logs)
         self._objects = ObjectFolder(self.private / "objects", self.temporary)
         self._histories: dict[str, NameHistory] = {}
         self._manifests: dict[str, Manifest] = {}

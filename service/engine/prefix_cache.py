@@ -15,13 +15,9 @@ from service.engine.sequence import Sequence
 class PrefixCache:
     """Blocks by key and back. Who holds a block is the `BlockManager`'s to know."""
 
-    def __init__(
-        self, block_size: int, length_classes: LengthClasses | None = None, salt: str = ""
-    ) -> None:
-        """Sequences under another `salt` share nothing with these."""
+    def __init__(self, block_size: int, length_classes: LengthClasses | None = None) -> None:
         self._block_size = block_size
         self._length_classes = length_classes or LengthClasses()
-        self._salt = salt
         self._blocks: dict[bytes, int] = {}
         self._keys: dict[int, bytes] = {}
 
@@ -76,9 +72,11 @@ class PrefixCache:
         return keys[index]
 
     def _root(self, sequence: Sequence) -> bytes:
+        """Tenants share nothing: how fast a prompt is computed would tell what others have sent."""
         has_tasks = sequence.adapter is not None and sequence.adapter.num_tasks > 0
         task_id = sequence.request.task_id if has_tasks else None
-        root = (self._salt, task_id, self._length_classes.of(sequence.final_len))
+        length_class = self._length_classes.of(sequence.final_len)
+        root = (sequence.request.tenant, task_id, length_class)
         return hashlib.sha256(repr(root).encode()).digest()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.adapters import durable, store as store_module
+from service.adapters.backends.record_files import RecordFiles
 from service.adapters.compiling import CompileOutcome
 from service.adapters.files import VERSION_FILES
 from service.adapters.journal import Journal
@@ -84,7 +85,7 @@ def test_a_writer_that_was_faster_is_respected(tmp_path: Path) -> None:
     """Two writers of one journal, as in a shared folder: numbers stay unique."""
     store = open_store(tmp_path)
     store.publish("n", outcome(store, "a"), 5)
-    other = Journal(tmp_path / ".repertoire" / "journal", store.temporary)
+    other = Journal(RecordFiles(tmp_path / ".repertoire", store.temporary))
     operation = other.replay("n").operation_for("c" * 64, 6)
     other.append("n", 1, operation)
     assert store.publish("n", outcome(store, "b"), 7).version.number == 3

@@ -265,15 +265,16 @@ def test_cached_blocks_are_no_blocks_in_use_and_hold_nobody_up() -> None:
         assert machine.engine.stats.kv_blocks_used == 0
 
 
-def sequence_of(*ids: int, max_tokens: int = 1) -> Sequence:
-    request = GenerationRequest("r", ids, SamplingParams(max_tokens))
+def sequence_of(*ids: int, max_tokens: int = 1, tenant: str = "one") -> Sequence:
+    request = GenerationRequest("r", ids, SamplingParams(max_tokens), tenant=tenant)
     return Sequence(request, 0, frozenset(), block_table=[7, 8], num_computed=len(ids) - 1)
 
 
-def test_another_salt_gives_other_keys() -> None:
-    one, other = PrefixCache(2), PrefixCache(2, salt="tenant")
-    assert one._key(sequence_of(5, 6, 7), 0) == one._key(sequence_of(5, 6, 9), 0)
-    assert one._key(sequence_of(5, 6, 7), 0) != other._key(sequence_of(5, 6, 7), 0)
+def test_a_tenant_finds_nothing_of_another() -> None:
+    cache = PrefixCache(2)
+    cache.publish(sequence_of(5, 6, 7, 8, 9), 0)
+    assert cache.find(sequence_of(5, 6, 7, 8, 1)) == [7, 8]
+    assert cache.find(sequence_of(5, 6, 7, 8, 1, tenant="other")) == []
 
 
 def test_a_sequence_that_the_base_treats_as_long_finds_nothing_of_a_short_one() -> None:

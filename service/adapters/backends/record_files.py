@@ -1,0 +1,65 @@
+"""`RecordLogs` in a folder: `<folder>/<log>/<number>.json`, created once, never rewritten.
+
+The file system decides the order of concurrent writers, and a record is either there whole or not
+at all.
+"""
+
+import json
+import re
+import uuid
+from pathlib import Path
+
+from service.adapters import durable
+from service.adapters.backends.records import Record
+from service.errors import ConfigurationError
+
+_RECORD = re.compile(r"([0-9]{10})\.json")
+
+
+class RecordFiles:
+    def __init__(self, folder: Path, temporary: Path) -> None:
+        """`temporary` lies on the same disk."""
+        self._folder = folder
+        self._temporary = temporary
+
+    def names(self, prefix: str) -> list[str]:
+        root = self._folder / prefix
+        paths = root.rglob("*.json") if root.is_dir() else ()
+        folders = {path.parent for path in paths if _RECORD.fullmatch(path.name)}
+        return sorted(folder.relative_to(root).as_posix() for folder in folders)
+
+    def read(self, log: str, start: int = 0) -> list[Record]:
+        folder = self._folder / log
+        if not folder.is_dir():
+            return []
+        paths = sorted(path for path in folder.iterdir() if _RECORD.fullmatch(path.name))
+        for expected, path in enumerate(paths):
+            if int(path.stem) != expected:
+                raise ConfigurationError(f"The log {log!r} of the store has a gap.")
+        return [_read(path) for path in paths[start:]]
+
+    def append(self, log: str, number: int, record: Record) -> None:
+        folder = self._folder / log
+        if not folder.is_dir():
+            self._make(folder)
+        data = json.dumps(record).encode()
+        draft = self._temporary / f"record-{uuid.uuid4().hex}"
+        durable.write_file(draft, "journal.file", lambda file: file.write(data))
+        durable.create_once(draft, folder / f"{number:010d}.json", "journal")
+
+    def _make(self, folder: Path) -> None:
+        """With its parents, each made durable in the folder above it."""
+        missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
+        for one in reversed(missing):
+            one.mkdir(exist_ok=True)
+            durable.fsync_folder(one.parent)
+
+
+def _read(path: Path) -> Record:
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigurationError(f"The record {path} of the store is damaged.") from error
+    if not isinstance(record, dict):
+        raise ConfigurationError(f"The record {path} of the store is damaged.")
+    return record

@@ -1,0 +1,28 @@
+"""Append-only logs of small records: the truth about names, tenants and keys, and the audit.
+
+A log goes by a path of plain parts (`journal/roman`, `keys/7f3a`). Its records are numbered from 0
+without gaps; whoever creates a number first has it, which orders concurrent writers without a lock
+that could be lost.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+Record = Mapping[str, Any]
+"""JSON: what is read equals what was appended, but for tuples, which come back as lists."""
+
+
+class RecordLogs(Protocol):
+    """Blocking. What `append` has returned from survives a crash at any later moment."""
+
+    def names(self, prefix: str) -> list[str]:
+        """Logs below `prefix/`, sorted, without the prefix: one or more parts each."""
+
+    def read(self, log: str, start: int = 0) -> list[Record]:
+        """Records from number `start` on; empty when there is no such log.
+
+        Raises `ConfigurationError` when a record is damaged or missing.
+        """
+
+    def append(self, log: str, number: int, record: Record) -> None:
+        """Raises FileExistsError when another writer was first; nothing has changed then."""

@@ -1,0 +1,66 @@
+"""Who asks, and for whom: tenants, roles and what a key allows. Nouns; knows no HTTP.
+
+An adapter belongs to the tenant that published it. Inside the service it goes by its *qualified*
+name: the name itself for the tenant `default`, whose adapters everybody sees, and `tenant/name` for
+every other. Only the edge translates between that and what a client writes.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+DEFAULT_TENANT = "default"
+"""The operator's own: folders of the store, keys of the settings, and everybody without keys."""
+
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+TENANT_RULE = "1 to 63 characters: lower-case letters, digits and '-', not beginning with '-'"
+
+
+class Role(StrEnum):
+    """Each includes those before it."""
+
+    USE = "use"
+    """Generate, and look at adapters."""
+    PUBLISH = "publish"
+    """Publish, move, verify and delete the tenant's adapters."""
+    ADMIN = "admin"
+    """The tenant's keys, usage and audit log; in `default`, everybody's."""
+
+    def includes(self, other: "Role") -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a request acts for, and what it may do."""
+
+    tenant: str = DEFAULT_TENANT
+    role: Role = Role.ADMIN
+    key_id: str = ""
+    """Public id of the key that was sent; empty = none was needed, or one of the settings."""
+    min_priority: int = 0
+    """The most urgent `priority` that the key allows: lower is earlier."""
+
+    @property
+    def is_operator(self) -> bool:
+        """May see and change what belongs to every tenant."""
+        return self.tenant == DEFAULT_TENANT and self.role is Role.ADMIN
+
+
+def is_valid_tenant(tenant: str) -> bool:
+    return _TENANT.fullmatch(tenant) is not None
+
+
+def qualified(tenant: str, name: str) -> str:
+    return name if tenant == DEFAULT_TENANT else f"{tenant}/{name}"
+
+
+def tenant_of(qualified_name: str) -> str:
+    tenant, slash, _ = qualified_name.rpartition("/")
+    return tenant if slash else DEFAULT_TENANT
+
+
+def bare_name(qualified_name: str) -> str:
+    return qualified_name.rpartition("/")[2]
