@@ -128,6 +128,28 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeline:
+    """Where the time of one sequence went: moments in monotonic seconds, None = not reached.
+
+    Between them lie, in this order, load, queue, prefill and decode. Who is evicted from memory
+    while it waits loads again, and all until then counts as load.
+    """
+
+    arrived: float
+    """At the engine."""
+    tier: str = ""
+    """The slowest one its adapter was found in: `device`, `host` or `disk`; empty for the base."""
+    in_memory: float | None = None
+    """The adapter is in host memory or on the device; the base always is."""
+    admitted: float | None = None
+    """To the batch, for the first time."""
+    first_token: float | None = None
+    last_token: float | None = None
+    is_preempted: bool = False
+    """It gave its KV blocks back at least once and was computed again."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenEvent:
     """What one engine step produced for one sequence."""
 
@@ -143,6 +165,8 @@ class TokenEvent:
     """Prompt tokens that the KV store held already; set once, with the first token."""
     logits: Logits | None = None
     """`[prompt tokens, vocab]` float32, when asked for."""
+    timeline: Timeline | None = None
+    """Set with the first token and with the end."""
 
     @property
     def is_terminal(self) -> bool:

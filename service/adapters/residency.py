@@ -51,18 +51,19 @@ class Residency:
     def is_in_host(self, digest: str) -> bool:
         return digest in self.host and digest not in self._loading
 
-    def count_lookup(self, digest: str) -> None:
-        """Count one request's hit or miss in each memory tier."""
+    def count_lookup(self, digest: str) -> str:
+        """Count one request's hit or miss in each memory tier; the name of the tier it is in."""
         if digest in self._slots:
             self.device.hits += 1
             self.device.touch(digest)
-            return
+            return "device"
         self.device.misses += 1
         if self.is_in_host(digest):
             self.host.hits += 1
             self.host.touch(digest)
-        else:
-            self.host.misses += 1
+            return "host"
+        self.host.misses += 1
+        return "disk"
 
     def try_reserve_host(self, ref: AdapterRef) -> bool:
         """Make room in host memory for a load that starts now; False when all of it is held."""

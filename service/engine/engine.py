@@ -20,6 +20,14 @@ from service.engine.loader import AdapterLoader, LoadCallback
 from service.engine.model_runner import ModelRunner
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Sequence, SequenceStatus
+from service.engine.timelines import (
+    mark_arrived,
+    mark_cold,
+    mark_found,
+    mark_in_memory,
+    mark_started,
+    stamp,
+)
 from service.errors import AdapterLoadFailed, ColdLoadTimeout, InvalidRequest, RepertoireError
 from service.model.host_adapter import HostAdapter
 from service.model.pool import AdapterPool
@@ -73,15 +81,16 @@ class Engine:
     def step(self) -> list[TokenEvent]:
         """One forward pass; the events of the sequences that took part."""
         step = self._scheduler.schedule()
+        mark_started(self._scheduler.take_started(), monotonic())
         self._pool.apply(self._residency.take_plan())
         events: list[TokenEvent] = []
         if step is not None:
-            events = self._scheduler.postprocess(step, self._runner.run(step))
+            events = self._stamp(self._scheduler.postprocess(step, self._runner.run(step)))
         for event in events:
             if event.is_terminal:
                 del self._sequences[event.request_id]
         for sequence in self._scheduler.take_cooled():
-            self._wait_cold(sequence)
+            self._wait_cold(sequence, monotonic())
         self._num_steps += step is not None
         self._num_generated_tokens += sum(len(event.token_ids) for event in events)
         self._settle()
@@ -97,11 +106,13 @@ class Engine:
         )
         self._sequences[request.request_id] = sequence
         self._num_prompt_tokens += len(request.prompt_ids)
+        now = monotonic()
+        mark_arrived(sequence, now)
         events: list[TokenEvent] = []
         if request.adapter is None:
-            self._scheduler.add(sequence)
+            self._queue(sequence, now)
         else:
-            events = self._add_adapted(sequence, request.adapter)
+            events = self._add_adapted(sequence, request.adapter, now)
         self._settle()
         return events
 
@@ -136,9 +147,10 @@ class Engine:
             events = [self._fail(sequence, error) for sequence in waiting]
         else:
             self._residency.finish_load(digest, seconds, num_holders=len(waiting))
+            now = monotonic()
             for sequence in waiting:
                 sequence.holds_host = True
-                self._scheduler.add(sequence)
+                self._queue(sequence, now)
         self._settle()
         return events
 
@@ -154,21 +166,26 @@ class Engine:
         self._settle()
         return events
 
-    def _add_adapted(self, sequence: Sequence, ref: AdapterRef) -> list[TokenEvent]:
+    def _add_adapted(self, sequence: Sequence, ref: AdapterRef, now: float) -> list[TokenEvent]:
         if not self._residency.can_ever_hold(ref):
             return [self._fail(sequence, _too_large(ref))]
         self._residency.revive(ref.digest)
-        self._residency.count_lookup(ref.digest)
+        mark_found(sequence, self._residency.count_lookup(ref.digest))
         if self._residency.is_resident(ref.digest):
             sequence.holds_host = self._residency.hold(ref.digest)
-            self._scheduler.add(sequence)
+            self._queue(sequence, now)
         else:
-            self._wait_cold(sequence)
+            self._wait_cold(sequence, now)
         return []
 
-    def _wait_cold(self, sequence: Sequence) -> None:
+    def _queue(self, sequence: Sequence, now: float) -> None:
+        mark_in_memory(sequence, now)
+        self._scheduler.add(sequence)
+
+    def _wait_cold(self, sequence: Sequence, now: float) -> None:
         """The deadline is a load's: time spent running or in the queue does not count."""
-        sequence.deadline = monotonic() + self._parts.cold_load_timeout_s
+        mark_cold(sequence)
+        sequence.deadline = now + self._parts.cold_load_timeout_s
         self._cold.add(sequence)
 
     def _settle(self) -> None:
@@ -192,7 +209,16 @@ class Engine:
     def _fail(self, sequence: Sequence, error: RepertoireError) -> TokenEvent:
         sequence.status = SequenceStatus.FINISHED
         self._sequences.pop(sequence.request_id, None)
-        return TokenEvent(sequence.request_id, finish_reason=FinishReason.ERROR, error=error)
+        return TokenEvent(
+            sequence.request_id,
+            finish_reason=FinishReason.ERROR,
+            error=error,
+            timeline=sequence.timeline,
+        )
+
+    def _stamp(self, events: list[TokenEvent]) -> list[TokenEvent]:
+        now = monotonic()
+        return [stamp(self._sequences[event.request_id], event, now) for event in events]
 
     def _take_stats(self) -> None:
         self._stats = replace(

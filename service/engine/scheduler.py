@@ -45,6 +45,7 @@ class Scheduler:
         self.num_prefill_chunks = 0
         self._cooled: list[Sequence] = []
         self._stopped: list[str] = []
+        self._started: list[Sequence] = []
 
     @property
     def has_work(self) -> bool:
@@ -67,6 +68,11 @@ class Scheduler:
         """Waiting sequences whose adapter was evicted meanwhile: they must be loaded again."""
         cooled, self._cooled = self._cooled, []
         return cooled
+
+    def take_started(self) -> list[Sequence]:
+        """Sequences that came into the batch, for the first time or again after a preemption."""
+        started, self._started = self._started, []
+        return started
 
     def take_stopped(self) -> list[str]:
         """Ids of sequences that have given back their blocks: finished, aborted or preempted."""
@@ -193,6 +199,7 @@ class Scheduler:
         self.blocks.start(sequence, shared)
         sequence.begin(len(shared) * self.blocks.block_size)
         self.running.append(sequence)
+        self._started.append(sequence)
         return True
 
     def _try_activate(self, sequence: Sequence) -> int | None:

@@ -8,7 +8,15 @@ from enum import StrEnum
 
 import numpy as np
 
-from service.core import NO_SLOT, AdapterRef, FinishReason, GenerationRequest, Logits, TokenLogprob
+from service.core import (
+    NO_SLOT,
+    AdapterRef,
+    FinishReason,
+    GenerationRequest,
+    Logits,
+    Timeline,
+    TokenLogprob,
+)
 from service.engine.invocation import first_adapted_position
 
 FRONT_TOKEN_ID = 0
@@ -51,6 +59,7 @@ class Sequence:
     """By position; a recomputed sequence writes them again."""
     deadline: float = 0.0
     """Monotonic seconds after which a cold sequence gives up."""
+    timeline: Timeline = field(default_factory=lambda: Timeline(0.0))
     num_front: int = field(init=False)
     """Positions that the adapter puts in front of the prompt."""
     first_adapted: int | None = field(init=False)

@@ -16,6 +16,7 @@ from service.core import (
     FinishReason,
     GenerationRequest,
     SamplingParams,
+    Timeline,
     TokenEvent,
     TokenLogprob,
 )
@@ -235,6 +236,8 @@ class Outcome:
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     finish_reason: FinishReason | None = None
     error: Exception | None = None
+    timelines: list[Timeline] = field(default_factory=list)
+    """Of its events that carry one: the first token's and the last."""
 
 
 class Machine:
@@ -334,6 +337,8 @@ class Machine:
                 assert outcome.num_cached is None, "reported once"
                 outcome.num_cached = event.num_cached_tokens
             outcome.finish_reason, outcome.error = event.finish_reason, event.error
+            if event.timeline is not None:
+                outcome.timelines.append(event.timeline)
 
     def check(self) -> None:
         self._check_places()
