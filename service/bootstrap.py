@@ -217,7 +217,9 @@ def _engine_parts(
     settings: Settings, base: LoadedBase, memory: MemoryPlan, cache: DiskCache
 ) -> EngineParts:
     device = base.model.device
-    residency = Residency(memory.device_adapter_bytes, settings.host_adapter_bytes)
+    residency = Residency(
+        memory.device_adapter_bytes, settings.host_adapter_bytes, settings.eviction_policy
+    )
     config = SchedulerConfig(
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,

@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         None, "Adapters on the device; by default from free memory."
     )
     host_adapter_bytes: ByteSize = _bytes(2 * _GIB, "Adapters in host memory.")
+    eviction_policy: Literal["lru", "gdsf"] = Field(
+        "lru",
+        description="Which adapter leaves a full memory (name): lru = the least recently used;"
+        " gdsf = the one that is least worth its bytes by use and load time.",
+    )
     disk_adapter_bytes: ByteSize = _bytes(20 * _GIB, "Compiled adapters in the cache folder.")
     store_bytes: ByteSize = _bytes(100 * _GIB, "Uploaded adapters in the store.")
     max_upload_bytes: ByteSize = _bytes(2 * _GIB, "One upload, packed and unpacked.")

@@ -1,14 +1,30 @@
 """Who leaves a full tier. A policy orders digests; who may leave is the caller's business."""
 
+import heapq
+import itertools
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 
 class EvictionPolicy(ABC):
     @abstractmethod
+    def insert(self, digest: str, num_bytes: int, cost: float) -> None:
+        """`digest` is in the tier from now on, and used now.
+
+        `cost` is what bringing it back would take, in one unit for the whole tier.
+        """
+
+    def set_cost(self, digest: str, cost: float) -> None:  # noqa: B027
+        """The cost of an entry is known better now."""
+
+    @abstractmethod
     def mark_used(self, digest: str) -> None:
         """`digest` is in the tier and was used now."""
+
+    def mark_victim(self, digest: str) -> None:  # noqa: B027
+        """`digest` is about to leave for want of room, and not of its own accord."""
 
     @abstractmethod
     def remove(self, digest: str) -> None:
@@ -23,6 +39,9 @@ class LeastRecentlyUsed(EvictionPolicy):
     def __init__(self) -> None:
         self._order: OrderedDict[str, None] = OrderedDict()
 
+    def insert(self, digest: str, num_bytes: int, cost: float) -> None:  # noqa: ARG002
+        self.mark_used(digest)
+
     def mark_used(self, digest: str) -> None:
         self._order[digest] = None
         self._order.move_to_end(digest)
@@ -34,7 +53,63 @@ class LeastRecentlyUsed(EvictionPolicy):
         return iter(tuple(self._order))
 
 
-POLICIES: dict[str, Callable[[], EvictionPolicy]] = {"lru": LeastRecentlyUsed}
+@dataclass(slots=True)
+class _Worth:
+    num_bytes: int
+    cost: float
+    num_uses: int = 0
+    priority: float = 0.0
+    order: int = 0
+    """Of the last use; the older of two equals goes first."""
+
+
+class GreedyDualSizeFrequency(EvictionPolicy):
+    """Keeps what is popular, dear to bring back, and small (GDSF).
+
+    Priority = clock + uses * cost / bytes; the clock is the priority of the last victim, so that
+    what is not used any more is overtaken by what comes. L. Cherkasova, "Improving WWW Proxies
+    Performance with Greedy-Dual-Size-Frequency Caching Policy", HPL-98-69R1, 1998.
+    """
+
+    def __init__(self) -> None:
+        self._clock = 0.0
+        self._entries: dict[str, _Worth] = {}
+        self._orders = itertools.count()
+
+    def insert(self, digest: str, num_bytes: int, cost: float) -> None:
+        self._entries[digest] = _Worth(max(1, num_bytes), cost)
+        self.mark_used(digest)
+
+    def set_cost(self, digest: str, cost: float) -> None:
+        self._entries[digest].cost = cost
+        self._value(self._entries[digest])
+
+    def mark_used(self, digest: str) -> None:
+        entry = self._entries[digest]
+        entry.num_uses += 1
+        entry.order = next(self._orders)
+        self._value(entry)
+
+    def mark_victim(self, digest: str) -> None:
+        self._clock = max(self._clock, self._entries[digest].priority)
+
+    def remove(self, digest: str) -> None:
+        self._entries.pop(digest, None)
+
+    def victims(self) -> Iterator[str]:
+        heap = [(one.priority, one.order, digest) for digest, one in self._entries.items()]
+        heapq.heapify(heap)
+        while heap:
+            yield heapq.heappop(heap)[2]
+
+    def _value(self, entry: _Worth) -> None:
+        entry.priority = self._clock + entry.num_uses * entry.cost / entry.num_bytes
+
+
+POLICIES: dict[str, Callable[[], EvictionPolicy]] = {
+    "gdsf": GreedyDualSizeFrequency,
+    "lru": LeastRecentlyUsed,
+}
 
 
 def eviction_policy(name: str) -> EvictionPolicy:

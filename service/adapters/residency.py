@@ -72,7 +72,7 @@ class Residency:
         self._loading.add(ref.digest)
         if ref.parts:
             self._sums[ref.digest] = frozenset(part.ref.digest for part in ref.parts)
-        self.host.insert(ref.digest, ref.compiled_bytes)
+        self.host.insert(ref.digest, ref.compiled_bytes, cost=0.0)
         self.host.pin(ref.digest)
         return True
 
@@ -84,6 +84,7 @@ class Residency:
             self.host.pin(digest)
         self.host.loads += 1
         self.host.load_seconds += seconds
+        self.host.set_cost(digest, seconds)
         self._unpin_host(digest)
 
     def fail_load(self, digest: str) -> None:
@@ -152,6 +153,7 @@ class Residency:
         if room < num_bytes:
             return False
         for digest in victims:
+            self.host.mark_victim(digest)
             self._evict_host(digest)
         return True
 
@@ -160,12 +162,14 @@ class Residency:
         if victims is None:
             return False
         for digest in victims:
+            self.device.mark_victim(digest)
             self._evict_device(digest)
         extent = self._arena.allocate(ref.compiled_bytes)
         assert extent is not None, "the trial run found room"
         slot = self._take_slot()
         self._slots[ref.digest] = (slot, extent)
-        self.device.insert(ref.digest, extent.num_bytes)
+        # A copy takes as long as it has bytes.
+        self.device.insert(ref.digest, extent.num_bytes, cost=extent.num_bytes)
         self.device.loads += 1
         self._plan.loads.append(SlotLoad(ref.digest, slot, extent.offset))
         self.revision += 1

@@ -27,10 +27,18 @@ class Tier:
     def size_of(self, digest: str) -> int:
         return self._bytes[digest]
 
-    def insert(self, digest: str, num_bytes: int) -> None:
+    def insert(self, digest: str, num_bytes: int, cost: float) -> None:
+        """`cost` of bringing it here again, in one unit for the whole tier."""
         self._bytes[digest] = num_bytes
         self.num_bytes += num_bytes
-        self._policy.mark_used(digest)
+        self._policy.insert(digest, num_bytes, cost)
+
+    def set_cost(self, digest: str, cost: float) -> None:
+        self._policy.set_cost(digest, cost)
+
+    def mark_victim(self, digest: str) -> None:
+        """It is about to leave for want of room."""
+        self._policy.mark_victim(digest)
 
     def remove(self, digest: str) -> None:
         self.num_bytes -= self._bytes.pop(digest)

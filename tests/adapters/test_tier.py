@@ -3,14 +3,14 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from service.adapters.eviction import eviction_policy
+from service.adapters.eviction import POLICIES, eviction_policy
 from service.adapters.tier import Tier
 
 
-def make_tier(*digests: str) -> Tier:
-    tier = Tier(1000, eviction_policy("lru"))
+def make_tier(*digests: str, policy: str = "lru") -> Tier:
+    tier = Tier(1000, eviction_policy(policy))
     for digest in digests:
-        tier.insert(digest, 10)
+        tier.insert(digest, 10, cost=1.0)
     return tier
 
 
@@ -45,15 +45,31 @@ def test_an_unknown_policy_is_named_with_the_known_ones() -> None:
         eviction_policy("newest")
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["in", "out", "pin", "unpin"]))))
-def test_bytes_and_victims_follow_what_is_in_the_tier(operations: list[tuple[str, str]]) -> None:
-    tier = make_tier()
+OPERATIONS = ["in", "out", "use", "cost", "victim", "pin", "unpin"]
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@given(
+    operations=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(OPERATIONS))),
+)
+def test_bytes_and_victims_follow_what_is_in_the_tier(
+    policy: str, operations: list[tuple[str, str]]
+) -> None:
+    tier = make_tier(policy=policy)
     inside: dict[str, int] = {}
     for digest, operation in operations:
         if operation == "in" and digest not in inside:
-            tier.insert(digest, ord(digest))
+            tier.insert(digest, ord(digest), cost=1.0)
             inside[digest] = 0
         elif operation == "out" and inside.get(digest) == 0:
+            tier.remove(digest)
+            del inside[digest]
+        elif operation == "use" and digest in inside:
+            tier.touch(digest)
+        elif operation == "cost" and digest in inside:
+            tier.set_cost(digest, 5.0)
+        elif operation == "victim" and inside.get(digest) == 0:
+            tier.mark_victim(digest)
             tier.remove(digest)
             del inside[digest]
         elif operation == "pin" and digest in inside:
@@ -64,5 +80,7 @@ def test_bytes_and_victims_follow_what_is_in_the_tier(operations: list[tuple[str
             inside[digest] -= 1
         assert tier.num_bytes == sum(map(ord, inside))
         assert set(tier) == set(inside)
-        assert set(tier.victims()) == {one for one, pins in inside.items() if not pins}
+        victims = list(tier.victims())
+        assert len(set(victims)) == len(victims)
+        assert set(victims) == {one for one, pins in inside.items() if not pins}
         assert tier.stats().num_adapters == len(inside)
