@@ -49,6 +49,10 @@ class Principal:
         return self.tenant == DEFAULT_TENANT and self.role is Role.ADMIN
 
 
+ANYONE = Principal()
+"""Who asks a server without keys: it may do everything."""
+
+
 def is_valid_tenant(tenant: str) -> bool:
     return _TENANT.fullmatch(tenant) is not None
 

@@ -4,17 +4,21 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from service.core import AdapterRef
+from service.handlers.accounting import AnswerSink, AnswerSummary, Outcome, hand_out
 from service.handlers.choice import ChoiceText, Delta
 from service.handlers.merge import MergedStreams
 from service.telemetry import Metrics
+from service.tenancy import Principal
 from service.text import Tokenizer
 
 
 class Answer:
-    """Iterate it once, close it always."""
+    """Iterate it once, close it always; its summary goes to the sinks when it is closed."""
 
     def __init__(
         self,
+        request_id: str,
+        principal: Principal,
         adapter: AdapterRef | None,
         tokenizer: Tokenizer,
         num_prompt_tokens: int,
@@ -23,7 +27,11 @@ class Answer:
         arrived: float,
         metrics: Metrics,
         release: Callable[[], None],
+        sinks: Sequence[AnswerSink] = (),
     ) -> None:
+        """`arrived` in monotonic seconds; `sinks` are told how it ended."""
+        self.request_id = request_id
+        self.principal = principal
         self.adapter = adapter
         self.tokenizer = tokenizer
         self.num_prompt_tokens = num_prompt_tokens
@@ -33,6 +41,8 @@ class Answer:
         self._arrived = arrived
         self._metrics = metrics
         self._release = release
+        self._sinks = sinks
+        self._outcome = Outcome.ABORTED
         self._last_token_at = [0.0] * len(choices)
         self._is_closed = False
 
@@ -51,16 +61,42 @@ class Answer:
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         """Raises what failed: the whole call fails with its first failed sequence."""
-        while (arrived := await self._events.next()) is not None:
-            index, event = arrived
-            choice = self._choices[index]
-            if event.token_ids:
-                self._measure(index, len(event.token_ids))
-            delta = choice.add(event)
-            if choice.is_finished and not event.is_terminal:
-                await self._events.close(index)
-            if delta is not None:
-                yield delta
+        while (delta := await self._next()) is not None:
+            yield delta
+
+    async def _next(self) -> Delta | None:
+        """None at the end."""
+        try:
+            while (arrived := await self._events.next()) is not None:
+                index, event = arrived
+                choice = self._choices[index]
+                if event.token_ids:
+                    self._measure(index, len(event.token_ids))
+                delta = choice.add(event)
+                if choice.is_finished and not event.is_terminal:
+                    await self._events.close(index)
+                if choice.is_finished and all(one.is_finished for one in self._choices):
+                    self._outcome = Outcome.COMPLETED
+                if delta is not None:
+                    return delta
+        except Exception:
+            self._outcome = Outcome.FAILED
+            raise
+        return None
+
+    def summary(self) -> AnswerSummary:
+        """As of now; once closed, as of its end."""
+        return AnswerSummary(
+            principal=self.principal,
+            request_id=self.request_id,
+            adapter=self.adapter,
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_cached_tokens=self.num_cached_tokens,
+            num_generated_tokens=self.num_generated_tokens,
+            outcome=self._outcome,
+            seconds=time.monotonic() - self._arrived,
+            seconds_to_first_token=self.seconds_to_first_token,
+        )
 
     async def aclose(self) -> None:
         """Abort what still runs and give the adapter version back; only the first call acts."""
@@ -71,7 +107,7 @@ class Answer:
             await self._events.aclose()
         finally:
             self._release()
-            self._metrics.generation_tokens.inc(self.num_generated_tokens)
+            hand_out(self.summary(), self._sinks)
 
     def _measure(self, index: int, num_tokens: int) -> None:
         now, last = time.monotonic(), self._last_token_at[index]

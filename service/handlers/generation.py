@@ -5,6 +5,7 @@ Knows no HTTP. An `Answer` owns what it took (the adapter version, the engine's 
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -14,12 +15,14 @@ from service.base import BaseDescription
 from service.core import AdapterRef, GenerationRequest, SamplingParams
 from service.engine.client import EngineClient, TokenStream
 from service.errors import InvalidRequest, PromptTooLong
+from service.handlers.accounting import AnswerSink, token_metrics
 from service.handlers.answer import Answer
 from service.handlers.binding import AdapterBinder, Registry, Summand
 from service.handlers.choice import ChoiceText
 from service.handlers.merge import MergedStreams
 from service.handlers.prompts import Prompt, check_token_ids, echo_text, encode_prompts
 from service.telemetry import Metrics
+from service.tenancy import ANYONE, Principal
 from service.text import TextForm, TextSource
 
 MAX_SEQUENCES = 128
@@ -43,6 +46,8 @@ class GenerationCall:
     echo: bool = False
     task_id: int | None = None
     """Which task of a multitask adapter; other models have none."""
+    principal: Principal = ANYONE
+    """Whom it is computed for and accounted to."""
     sticky_key: str = ""
     """Whoever has it stays on one version of a weighted alias; without one, chance decides."""
     arrived: float = field(default_factory=time.monotonic)
@@ -72,12 +77,14 @@ class GenerationHandler:
         registry: Registry,
         engine: EngineClient,
         metrics: Metrics,
+        sinks: Sequence[AnswerSink] = (),
     ) -> None:
         self.base = base
         self._texts = texts
         self._binder = AdapterBinder(base.name, registry)
         self._engine = engine
         self._metrics = metrics
+        self._sinks = (token_metrics(metrics), *sinks)
 
     async def open(self, call: GenerationCall) -> Answer:
         """Accept the call and queue its sequences. The caller must close what it gets."""
@@ -102,6 +109,8 @@ class GenerationHandler:
         num_prompt_tokens = sum(map(len, encoded))
         self._metrics.prompt_tokens.inc(num_prompt_tokens)
         return Answer(
+            call.request_id,
+            call.principal,
             adapter,
             form.tokenizer,
             num_prompt_tokens,
@@ -110,6 +119,7 @@ class GenerationHandler:
             call.arrived,
             self._metrics,
             release=partial(self._binder.release, adapter),
+            sinks=self._sinks,
         )
 
     def _acquire(self, call: GenerationCall) -> AdapterRef | None:
@@ -155,6 +165,7 @@ class GenerationHandler:
             adapter=adapter,
             choice=index % call.n,
             task_id=task_id,
+            tenant=call.principal.tenant,
         )
 
     def _too_long(self, call: GenerationCall, num_prompt: int, num_front: int) -> str:
