@@ -128,6 +128,19 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of the work on a request, in monotonic seconds."""
+
+    name: str
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """Where the time of one sequence went: moments in monotonic seconds, None = not reached.
 
@@ -147,6 +160,24 @@ class Timeline:
     last_token: float | None = None
     is_preempted: bool = False
     """It gave its KV blocks back at least once and was computed again."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Those that have ended, in the order of time; each begins where the one before ends."""
+        names = ("load", "queue", "prefill", "decode")
+        moments = (self.in_memory, self.admitted, self.first_token, self.last_token)
+        phases: list[Phase] = []
+        start = self.arrived
+        for name, end in zip(names, moments, strict=True):
+            if end is None:
+                break
+            phases.append(Phase(name, start, end))
+            start = end
+        return tuple(phases)
+
+    @property
+    def seconds(self) -> float:
+        """From its arrival to its latest token; 0 before the first."""
+        return 0.0 if self.last_token is None else self.last_token - self.arrived
 
 
 @dataclass(frozen=True, slots=True)

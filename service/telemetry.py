@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.core import EngineStats, TierStats
+from service.core import EngineStats, TierStats, Timeline
 
 _SECONDS_TO_FIRST = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
@@ -80,6 +80,8 @@ class RequestRecord:
     num_prompt_tokens: int | None = None
     num_generated_tokens: int | None = None
     seconds_to_first_token: float | None = None
+    timeline: Timeline | None = None
+    """Of the slowest of its sequences."""
     error: str | None = None
 
     def fields(self) -> dict[str, Any]:
@@ -90,9 +92,17 @@ class RequestRecord:
             "prompt_tokens": self.num_prompt_tokens,
             "generated_tokens": self.num_generated_tokens,
             "ttft_s": self.seconds_to_first_token and round(self.seconds_to_first_token, 4),
+            **_timings(self.timeline),
             "error": self.error,
         }
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _timings(timeline: Timeline | None) -> dict[str, Any]:
+    if timeline is None:
+        return {}
+    phases = {f"{one.name}_ms": round(one.seconds * 1000, 1) for one in timeline.phases()}
+    return {"tier": timeline.tier or None, **phases, "preempted": timeline.is_preempted or None}
 
 
 class Metrics:

@@ -1,8 +1,9 @@
 """Honest stand-ins: classes with the real interfaces, deterministic, that record what happened."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.base import BaseDescription
 from service.core import (
@@ -10,6 +11,7 @@ from service.core import (
     EngineStats,
     FinishReason,
     GenerationRequest,
+    Timeline,
     TokenEvent,
     TokenLogprob,
 )
@@ -88,6 +90,9 @@ class FakeEngine:
     closed: list[str] = field(default_factory=list)
     num_tokens: dict[str, int] = field(default_factory=dict)
     num_cached_tokens: Callable[[GenerationRequest], int] = lambda request: 0
+    tier: str = "device"
+    load_seconds: Callable[[GenerationRequest], float] = lambda request: 0.0
+    """What timelines say that it took, though nothing is waited for."""
 
     def submit(self, request: GenerationRequest) -> "FakeStream":
         if self.submit_error is not None:
@@ -110,6 +115,7 @@ class FakeStream:
         self._engine = engine
         self._request = request
         self._tokens = self._planned_tokens()
+        self._timeline = engine_timeline(engine, request)
         self._num_sent = 0
         self._is_ended = False
 
@@ -123,7 +129,7 @@ class FakeStream:
         if engine.first_token is not None:
             await engine.first_token.wait()
         await asyncio.sleep(engine.seconds_per_token)
-        event = self._next_event()
+        event = self._stamped(self._next_event())
         self._is_ended = event.is_terminal
         engine.num_tokens[self._request.request_id] = self._num_sent
         return event
@@ -136,6 +142,15 @@ class FakeStream:
         if not self._is_ended:
             self._engine.aborted.append(request_id)
         self._is_ended = True
+
+    def _stamped(self, event: TokenEvent) -> TokenEvent:
+        is_first = self._timeline.first_token is None
+        if event.error is None:
+            now = time.monotonic()
+            self._timeline = replace(self._timeline, last_token=now)
+            if is_first:
+                self._timeline = replace(self._timeline, first_token=now)
+        return replace(event, timeline=self._timeline) if is_first or event.is_terminal else event
 
     def _planned_tokens(self) -> list[int]:
         text = self._engine.reply(self._request)
@@ -181,6 +196,13 @@ class FakeStream:
         if num_top is None:
             return None
         return (None, *(logprob(one, num_top) for one in self._request.prompt_ids[1:]))
+
+
+def engine_timeline(engine: FakeEngine, request: GenerationRequest) -> Timeline:
+    """Of a sequence that was loaded, queued for 2 ms and has no token yet."""
+    now, seconds = time.monotonic(), engine.load_seconds(request)
+    tier = "" if request.adapter is None else engine.tier
+    return Timeline(now - 0.002 - seconds, tier, in_memory=now - 0.002, admitted=now)
 
 
 def logprob(token_id: int, num_top: int) -> TokenLogprob:

@@ -14,6 +14,7 @@ from service.api.disconnect import ClientGone, unless_disconnected
 from service.api.exceptions import UNEXPECTED, error_body, shape_of
 from service.api.middleware import CLIENT_GONE
 from service.api.streaming import ClosingStreamingResponse
+from service.api.timing import timing_headers
 from service.api.wire import DONE, Choice, Envelope, Usage, WireFormat
 from service.core import AdapterRef, FinishReason
 from service.errors import EngineFailed
@@ -61,7 +62,8 @@ class Exchange:
         try:
             choices = await _collect(answer)
             body = self._envelope(answer).whole(choices, _usage(answer))
-            return JSONResponse(body, headers=_headers(answer.adapter))
+            timing = timing_headers(answer.slowest, is_whole=True)
+            return JSONResponse(body, headers=_headers(answer.adapter) | timing)
         finally:
             await self._close(answer)
 
@@ -81,7 +83,8 @@ class Exchange:
             await self._close(answer)
 
         frames = self._frames(answer, reader, includes_usage)
-        return ClosingStreamingResponse(frames, close, _headers(answer.adapter))
+        timing = timing_headers(answer.slowest, is_whole=False)
+        return ClosingStreamingResponse(frames, close, _headers(answer.adapter) | timing)
 
     async def _frames(
         self, answer: Answer, reader: "DeltaReader", includes_usage: bool
@@ -122,6 +125,7 @@ class Exchange:
     async def _close(self, answer: Answer) -> None:
         self.record.num_generated_tokens = answer.num_generated_tokens
         self.record.seconds_to_first_token = answer.seconds_to_first_token
+        self.record.timeline = answer.slowest
         await answer.aclose()
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import structlog
 
-from service.core import AdapterRef
+from service.core import AdapterRef, Timeline
 from service.telemetry import Metrics
 from service.tenancy import Principal
 
@@ -44,6 +44,8 @@ class AnswerSummary:
     """From the request's arrival to the end of its answer."""
     seconds_to_first_token: float | None
     """From the request's arrival; None when there was no token."""
+    timelines: tuple[Timeline, ...] = ()
+    """Of its sequences, as far as they have told."""
 
     @property
     def tenant(self) -> str:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
-from service.core import AdapterRef
+from service.core import AdapterRef, Timeline
 from service.handlers.accounting import AnswerSink, AnswerSummary, Outcome, hand_out
 from service.handlers.choice import ChoiceText, Delta
 from service.handlers.merge import MergedStreams
@@ -59,6 +60,16 @@ class Answer:
         """Prompts count once however many choices they have, so the first choice tells."""
         return sum(one.num_cached_tokens for one in self._choices if one.is_first_of_prompt)
 
+    @property
+    def timelines(self) -> list[Timeline]:
+        """Of the sequences that have a token, or have failed, up to their latest token."""
+        pairs = zip(self._choices, self._last_token_at, strict=True)
+        return [_until(one.timeline, last) for one, last in pairs if one.timeline is not None]
+
+    @property
+    def slowest(self) -> Timeline | None:
+        return max(self.timelines, key=lambda one: one.seconds, default=None)
+
     async def __aiter__(self) -> AsyncIterator[Delta]:
         """Raises what failed: the whole call fails with its first failed sequence."""
         while (delta := await self._next()) is not None:
@@ -96,6 +107,7 @@ class Answer:
             outcome=self._outcome,
             seconds=time.monotonic() - self._arrived,
             seconds_to_first_token=self.seconds_to_first_token,
+            timelines=tuple(self.timelines),
         )
 
     async def aclose(self) -> None:
@@ -117,3 +129,10 @@ class Answer:
             self.seconds_to_first_token = now - self._arrived
             self._metrics.time_to_first_token.observe(self.seconds_to_first_token)
         self._last_token_at[index] = now
+
+
+def _until(timeline: Timeline, last_token_at: float) -> Timeline:
+    """A sequence that was stopped from here has no event that tells the engine's last token."""
+    if timeline.last_token is None or timeline.last_token >= last_token_at:
+        return timeline
+    return replace(timeline, last_token=last_token_at)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from service.core import FinishReason, GenerationRequest, TokenEvent, TokenLogprob
+from service.core import FinishReason, GenerationRequest, Timeline, TokenEvent, TokenLogprob
 from service.errors import EngineFailed
 from service.text import IncrementalDetokenizer, StopChecker, Tokenizer
 
@@ -45,6 +45,8 @@ class ChoiceText:
         """Generated tokens that the answer used, the one that ended it included."""
         self.num_cached_tokens = 0
         """Tokens of the prompt that were not computed again."""
+        self.timeline: Timeline | None = None
+        """The engine's latest; None before the first token."""
         self.is_finished = False
         self.is_first_of_prompt = request.choice == 0
         self._index = index
@@ -63,6 +65,7 @@ class ChoiceText:
 
     def add(self, event: TokenEvent) -> Delta | None:
         """None when the event made nothing certain. Raises the error of a failed sequence."""
+        self.timeline = event.timeline or self.timeline
         if event.error is not None:
             raise event.error
         if event.finish_reason in (FinishReason.ABORT, FinishReason.ERROR):
