@@ -112,7 +112,10 @@ class GenerationRequest:
     priority: int = 0
     """Lower is earlier, as in vLLM."""
     max_cold_s: float | None = None
-    """How long it waits at most for its adapter to be loaded; None = as long as the server lets."""
+    """How long it waits at most for its adapter to be loaded; None = as long as the server lets.
+
+    With a limit, the first event carries no tokens and says that the adapter is in memory.
+    """
     keep_logits: bool = False
     """Report the logits of every prompt token; for self-tests, with `max_tokens` 0."""
 

@@ -15,7 +15,7 @@ RepertoireError
 ├── Overloaded                no room in a queue; carries `retry_after` seconds
 ├── Draining                  shutting down; carries `retry_after` seconds
 ├── StoreFull                 the store's budget would be exceeded
-├── ColdLoadTimeout           the adapter could not be loaded before the deadline
+├── ColdLoadTimeout           the adapter is not in memory in time; carries `retry_after` seconds
 ├── AdapterLoadFailed         the adapter's stored bytes cannot be brought into memory
 ├── ConfigurationError        the service cannot start with these settings
 └── EngineFailed              the engine thread died; nothing can be served
@@ -112,7 +112,9 @@ class StoreFull(RepertoireError):
 
 
 class ColdLoadTimeout(RepertoireError):
-    pass
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class AdapterLoadFailed(RepertoireError):

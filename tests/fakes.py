@@ -15,7 +15,7 @@ from service.core import (
     TokenEvent,
     TokenLogprob,
 )
-from service.errors import InvalidRequest, ModelNotFound
+from service.errors import ColdLoadTimeout, InvalidRequest, ModelNotFound
 from service.handlers.models import ModelEntry
 from service.text import TextForm
 
@@ -82,6 +82,8 @@ class FakeEngine:
     submit_error: Exception | None = None
     error_after: tuple[int, Exception] | None = None
     """(tokens, error): fails every sequence after that many tokens."""
+    cold: set[str] = field(default_factory=set)
+    """Digests that no load ever brings into memory."""
     is_healthy: bool = True
     max_sequences: int | None = None
     max_sequences_error: Exception | None = None
@@ -117,6 +119,7 @@ class FakeStream:
         self._tokens = self._planned_tokens()
         self._timeline = engine_timeline(engine, request)
         self._num_sent = 0
+        self._was_warm = False
         self._is_ended = False
 
     def __aiter__(self) -> "FakeStream":
@@ -126,6 +129,8 @@ class FakeStream:
         if self._is_ended:
             raise StopAsyncIteration
         engine = self._engine
+        if self._request.max_cold_s is not None and not self._was_warm:
+            return await self._warm_up(self._request.max_cold_s)
         if engine.first_token is not None:
             await engine.first_token.wait()
         await asyncio.sleep(engine.seconds_per_token)
@@ -133,6 +138,17 @@ class FakeStream:
         self._is_ended = event.is_terminal
         engine.num_tokens[self._request.request_id] = self._num_sent
         return event
+
+    async def _warm_up(self, max_cold_s: float) -> TokenEvent:
+        """The event that says whether the adapter is there."""
+        request_id, adapter = self._request.request_id, self._request.adapter
+        self._was_warm = True
+        if adapter is None or adapter.digest not in self._engine.cold:
+            return TokenEvent(request_id)
+        await asyncio.sleep(max_cold_s)
+        self._is_ended = True
+        error = ColdLoadTimeout("The adapter was not in memory in time.", 3)
+        return TokenEvent(request_id, finish_reason=FinishReason.ERROR, error=error)
 
     async def aclose(self) -> None:
         request_id = self._request.request_id

@@ -131,6 +131,11 @@ class Residency:
         """A request names the version again before its last use ended: keep it."""
         self._doomed.discard(digest)
 
+    @property
+    def mean_load_seconds(self) -> float:
+        """Of a load into host memory; 0 before the first."""
+        return self.host.load_seconds / max(1, self.host.loads)
+
     def take_plan(self) -> ResidencyPlan:
         plan, self._plan = self._plan, ResidencyPlan([], [], [])
         return plan

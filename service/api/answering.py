@@ -63,7 +63,7 @@ class Exchange:
             choices = await _collect(answer)
             body = self._envelope(answer).whole(choices, _usage(answer))
             timing = timing_headers(answer.slowest, is_whole=True)
-            return JSONResponse(body, headers=_headers(answer.adapter) | timing)
+            return JSONResponse(body, headers=_headers(answer) | timing)
         finally:
             await self._close(answer)
 
@@ -84,7 +84,7 @@ class Exchange:
 
         frames = self._frames(answer, reader, includes_usage)
         timing = timing_headers(answer.slowest, is_whole=False)
-        return ClosingStreamingResponse(frames, close, _headers(answer.adapter) | timing)
+        return ClosingStreamingResponse(frames, close, _headers(answer) | timing)
 
     async def _frames(
         self, answer: Answer, reader: "DeltaReader", includes_usage: bool
@@ -114,7 +114,7 @@ class Exchange:
         if answer.adapter is not None:
             fingerprint += f"_{answer.adapter.digest[:12]}"
         wire = self.wire(answer.tokenizer)
-        return Envelope(wire, self.call.request_id, self.call.model, fingerprint)
+        return Envelope(wire, self.call.request_id, answer.model, fingerprint)
 
     def _note(self, answer: Answer) -> None:
         self.record.num_prompt_tokens = answer.num_prompt_tokens
@@ -182,7 +182,12 @@ def _usage(answer: Answer) -> Usage:
     return Usage(answer.num_prompt_tokens, answer.num_generated_tokens, answer.num_cached_tokens)
 
 
-def _headers(adapter: AdapterRef | None) -> dict[str, str]:
+def _headers(answer: Answer) -> dict[str, str]:
+    fallback = {"x-cold-fallback": "true"} if answer.is_fallback else {}
+    return {**_adapter_headers(answer.adapter), **fallback}
+
+
+def _adapter_headers(adapter: AdapterRef | None) -> dict[str, str]:
     """One member for an adapter; one for each part of a sum, with its weight as a parameter."""
     if adapter is None:
         return {}

@@ -43,7 +43,7 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.EngineFailed: Shape(500, "server_error", "engine_failed"),
     errors.Overloaded: Shape(503, "server_error", "overloaded"),
     errors.Draining: Shape(503, "server_error", "draining"),
-    errors.ColdLoadTimeout: Shape(504, "server_error", "cold_load_timeout", {"Retry-After": "5"}),
+    errors.ColdLoadTimeout: Shape(504, "server_error", "cold_load_timeout"),
     errors.StoreFull: Shape(507, "server_error", "store_full", {"x-should-retry": "false"}),
 }
 UNEXPECTED = Shape(500, "server_error", "internal_error")

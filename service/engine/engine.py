@@ -1,5 +1,6 @@
 """The loop's body: schedule, place adapters, run, account. Single-threaded; knows no asyncio."""
 
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -110,10 +111,12 @@ class Engine:
         mark_arrived(sequence, now)
         events: list[TokenEvent] = []
         if request.adapter is None:
-            self._queue(sequence, now)
+            events = self._queue(sequence, now)
         else:
             events = self._add_adapted(sequence, request.adapter, now)
         self._settle()
+        if sequence.status is SequenceStatus.COLD and sequence.deadline <= now:
+            events += self._expire(now)  # after its load was started
         return events
 
     def abort(self, request_id: str) -> None:
@@ -150,19 +153,21 @@ class Engine:
             now = monotonic()
             for sequence in waiting:
                 sequence.holds_host = True
-                self._queue(sequence, now)
+                events += self._queue(sequence, now)
         self._settle()
         return events
 
     def expire(self) -> list[TokenEvent]:
         """End the sequences that waited too long for their adapter."""
-        expired = self._cold.expired(monotonic())
+        return self._expire(monotonic())
+
+    def _expire(self, now: float) -> list[TokenEvent]:
+        expired = self._cold.expired(now)
         if not expired:
             return []
         for sequence in expired:
             self._cold.remove(sequence)
-        error = ColdLoadTimeout("The adapter could not be loaded in time; try again.")
-        events = [self._fail(sequence, error) for sequence in expired]
+        events = [self._fail(sequence, self._too_cold(sequence)) for sequence in expired]
         self._settle()
         return events
 
@@ -173,20 +178,39 @@ class Engine:
         mark_found(sequence, self._residency.count_lookup(ref.digest))
         if self._residency.is_resident(ref.digest):
             sequence.holds_host = self._residency.hold(ref.digest)
-            self._queue(sequence, now)
-        else:
-            self._wait_cold(sequence, now)
+            return self._queue(sequence, now)
+        self._wait_cold(sequence, now)
         return []
 
-    def _queue(self, sequence: Sequence, now: float) -> None:
+    def _queue(self, sequence: Sequence, now: float) -> list[TokenEvent]:
+        """Whoever set a limit to its load is told, once, that the adapter is there."""
         mark_in_memory(sequence, now)
         self._scheduler.add(sequence)
+        is_news = sequence.request.max_cold_s is not None and not sequence.was_warm
+        sequence.was_warm = True
+        return [TokenEvent(sequence.request_id)] if is_news else []
 
     def _wait_cold(self, sequence: Sequence, now: float) -> None:
         """The deadline is a load's: time spent running or in the queue does not count."""
         mark_cold(sequence)
-        sequence.deadline = now + self._parts.cold_load_timeout_s
+        sequence.deadline = now + self._cold_limit(sequence)
         self._cold.add(sequence)
+
+    def _cold_limit(self, sequence: Sequence) -> float:
+        own = sequence.request.max_cold_s
+        limit = self._parts.cold_load_timeout_s
+        return limit if own is None or sequence.was_warm else min(own, limit)
+
+    def _too_cold(self, sequence: Sequence) -> ColdLoadTimeout:
+        assert sequence.adapter is not None
+        message = (
+            f"The adapter {sequence.adapter.label} was not in memory within"
+            f" {self._cold_limit(sequence):g} seconds"
+        )
+        if not self._cold.is_loading(sequence.adapter.digest):
+            return ColdLoadTimeout(f"{message}; memory is full of adapters in use, try later.")
+        seconds = self._residency.mean_load_seconds
+        return ColdLoadTimeout(f"{message}; its load goes on, try again.", math.ceil(seconds) or 1)
 
     def _settle(self) -> None:
         """After any change: whoever waits for room that it made gets it, and the numbers are true.

@@ -59,6 +59,8 @@ class Sequence:
     """By position; a recomputed sequence writes them again."""
     deadline: float = 0.0
     """Monotonic seconds after which a cold sequence gives up."""
+    was_warm: bool = False
+    """It was told so: the limit that it set itself to a load is no longer counted."""
     timeline: Timeline = field(default_factory=lambda: Timeline(0.0))
     num_front: int = field(init=False)
     """Positions that the adapter puts in front of the prompt."""

@@ -20,6 +20,7 @@ class Answer:
         self,
         request_id: str,
         principal: Principal,
+        model: str,
         adapter: AdapterRef | None,
         tokenizer: Tokenizer,
         num_prompt_tokens: int,
@@ -29,10 +30,14 @@ class Answer:
         metrics: Metrics,
         release: Callable[[], None],
         sinks: Sequence[AnswerSink] = (),
+        is_fallback: bool = False,
     ) -> None:
-        """`arrived` in monotonic seconds; `sinks` are told how it ended."""
+        """`model` is who answers, for a fallback not the one that was asked for; `arrived` in
+        monotonic seconds; `sinks` are told how it ended."""
         self.request_id = request_id
         self.principal = principal
+        self.model = model
+        self.is_fallback = is_fallback
         self.adapter = adapter
         self.tokenizer = tokenizer
         self.num_prompt_tokens = num_prompt_tokens

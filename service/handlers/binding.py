@@ -36,7 +36,11 @@ class AdapterBinder:
         self._registry = registry
 
     def acquire(
-        self, model: str, summands: Sequence[Summand] = (), sticky_key: str = ""
+        self,
+        model: str,
+        summands: Sequence[Summand] = (),
+        sticky_key: str = "",
+        param: str = "model",
     ) -> AdapterRef | None:
         """None means the base, which only its own name may: nothing unknown is answered by it.
 
@@ -45,7 +49,7 @@ class AdapterBinder:
         key = sticky_key or secrets.token_hex(8)
         if summands:
             return self._acquire_sum(model, summands, key)
-        return None if model == self._base_name else self._acquire_one(model, "model", key)
+        return None if model == self._base_name else self._acquire_one(model, param, key)
 
     def release(self, ref: AdapterRef | None) -> None:
         if ref is not None:

@@ -14,12 +14,12 @@ import structlog
 from service.base import BaseDescription
 from service.core import AdapterRef, GenerationRequest, SamplingParams
 from service.engine.client import EngineClient, TokenStream
-from service.errors import InvalidRequest, PromptTooLong
+from service.errors import ColdLoadTimeout, InvalidRequest, PromptTooLong
 from service.handlers.accounting import AnswerSink, token_metrics
 from service.handlers.answer import Answer
 from service.handlers.binding import AdapterBinder, Registry, Summand
 from service.handlers.choice import ChoiceText
-from service.handlers.merge import MergedStreams
+from service.handlers.merge import MergedStreams, wait_until_warm
 from service.handlers.prompts import Prompt, check_token_ids, echo_text, encode_prompts
 from service.telemetry import Metrics
 from service.tenancy import ANYONE, Principal
@@ -48,6 +48,11 @@ class GenerationCall:
     """Which task of a multitask adapter; other models have none."""
     principal: Principal = ANYONE
     """Whom it is computed for and accounted to."""
+    max_cold_s: float | None = None
+    """How long it waits at most for its adapter to be loaded; None = as long as the server lets."""
+    cold_fallback: str | None = None
+    """The model that answers when that was not enough."""
+    is_fallback: bool = False
     sticky_key: str = ""
     """Whoever has it stays on one version of a weighted alias; without one, chance decides."""
     arrived: float = field(default_factory=time.monotonic)
@@ -87,9 +92,34 @@ class GenerationHandler:
         self._sinks = (token_metrics(metrics), *sinks)
 
     async def open(self, call: GenerationCall) -> Answer:
-        """Accept the call and queue its sequences. The caller must close what it gets."""
+        """Accept the call and queue its sequences. The caller must close what it gets.
+
+        With a limit to the load it returns once the adapter is in memory, or raises
+        `ColdLoadTimeout` when that and the fallback, if there is one, are not in time.
+        """
         adapter = self._acquire(call)
         try:
+            fallback = self._bind_fallback(call, adapter)
+        except BaseException:
+            self._binder.release(adapter)
+            raise
+        if fallback is None:
+            return await self._open(call, adapter)
+        other_call, other = fallback
+        try:
+            answer = await self._open(call, adapter)
+        except ColdLoadTimeout:
+            return await self._open(other_call, other)
+        except BaseException:
+            self._binder.release(other)
+            raise
+        self._binder.release(other)
+        return answer
+
+    async def _open(self, call: GenerationCall, adapter: AdapterRef | None) -> Answer:
+        """Gives the adapter back itself when it fails."""
+        try:
+            _bind_log(adapter)
             task_id = check_task_id(call.task_id, call.model, adapter)
             form = await self._texts.form_of(adapter)
             call = _with_own_ends(call, form)
@@ -111,6 +141,7 @@ class GenerationHandler:
         return Answer(
             call.request_id,
             call.principal,
+            call.model,
             adapter,
             form.tokenizer,
             num_prompt_tokens,
@@ -120,14 +151,42 @@ class GenerationHandler:
             self._metrics,
             release=partial(self._binder.release, adapter),
             sinks=self._sinks,
+            is_fallback=call.is_fallback,
         )
 
     def _acquire(self, call: GenerationCall) -> AdapterRef | None:
-        adapter = self._binder.acquire(call.model, call.adapters, call.sticky_key)
-        if adapter is not None:
-            version = adapter.version or None
-            structlog.contextvars.bind_contextvars(adapter=adapter.name, version=version)
-        return adapter
+        return self._binder.acquire(call.model, call.adapters, call.sticky_key)
+
+    def _bind_fallback(
+        self, call: GenerationCall, adapter: AdapterRef | None
+    ) -> tuple[GenerationCall, AdapterRef | None] | None:
+        """Bound and checked when the call is, needed or not; None when it would change nothing.
+
+        It must be in memory itself: the call's limit has been waited for by then.
+        """
+        if call.cold_fallback is None:
+            return None
+        other = self._binder.acquire(
+            call.cold_fallback, sticky_key=call.sticky_key, param="cold_fallback"
+        )
+        other_call = replace(
+            call,
+            model=call.cold_fallback,
+            adapters=(),
+            task_id=call.task_id if other is not None and other.num_tasks else None,
+            max_cold_s=0.0,
+            cold_fallback=None,
+            is_fallback=True,
+        )
+        try:
+            check_task_id(other_call.task_id, other_call.model, other)
+        except BaseException:
+            self._binder.release(other)
+            raise
+        if adapter is None or (other is not None and other.digest == adapter.digest):
+            self._binder.release(other)
+            return None
+        return other_call, other
 
     async def _encode(self, call: GenerationCall, form: TextForm) -> list[tuple[int, ...]]:
         if len(call.prompts) * call.n > MAX_SEQUENCES:
@@ -159,13 +218,14 @@ class GenerationHandler:
             message = self._too_long(call, len(ids), num_front)
             raise PromptTooLong(message, "max_tokens" if room > 0 else None)
         return GenerationRequest(
-            request_id=f"{call.request_id}-{index}",
+            request_id=f"{call.request_id}-{'fallback-' * call.is_fallback}{index}",
             prompt_ids=ids,
             params=replace(call.params, max_tokens=max_tokens),
             adapter=adapter,
             choice=index % call.n,
             task_id=task_id,
             tenant=call.principal.tenant,
+            max_cold_s=None if adapter is None else call.max_cold_s,
         )
 
     def _too_long(self, call: GenerationCall, num_prompt: int, num_front: int) -> str:
@@ -184,11 +244,22 @@ class GenerationHandler:
         try:
             for request in requests:
                 streams.append(self._engine.submit(request))
+            for request, stream in zip(requests, streams, strict=True):
+                if request.max_cold_s is not None:
+                    await wait_until_warm(stream)
         except BaseException:
             for stream in streams:
                 await stream.aclose()
             raise
         return streams
+
+
+def _bind_log(adapter: AdapterRef | None) -> None:
+    """Log lines of the request name who answers."""
+    structlog.contextvars.unbind_contextvars("adapter", "version")
+    if adapter is not None:
+        version = adapter.version or None
+        structlog.contextvars.bind_contextvars(adapter=adapter.name, version=version)
 
 
 def _echo(call: GenerationCall, form: TextForm, request: GenerationRequest, index: int) -> str:

@@ -66,6 +66,13 @@ class MergedStreams:
             self._arrived.put_nowait((index, error))
 
 
+async def wait_until_warm(stream: TokenStream) -> None:
+    """Take the event that a request with a limit to its load begins with. Raises what failed."""
+    event = await _next_event(stream)
+    if event.error is not None:
+        raise event.error
+
+
 async def _next_event(stream: TokenStream) -> TokenEvent:
     try:
         return await stream.__anext__()

@@ -236,6 +236,7 @@ class Outcome:
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     finish_reason: FinishReason | None = None
     error: Exception | None = None
+    num_events: int = 0
     timelines: list[Timeline] = field(default_factory=list)
     """Of its events that carry one: the first token's and the last."""
 
@@ -285,6 +286,7 @@ class Machine:
         task_id: int = 0,
         family: int | None = None,
         prompt: tuple[int, ...] = (),
+        max_cold_s: float | None = None,
         **params: object,
     ) -> str:
         """Prompts of one `family` begin alike; without one every prompt is another."""
@@ -293,7 +295,12 @@ class Machine:
         prompt = prompt or tuple(3 + (first + one) % 90 for one in range(num_prompt))
         options = {"max_tokens": 4} | params
         request = GenerationRequest(
-            f"r{number}", prompt, SamplingParams(**options), adapter, task_id=task_id
+            f"r{number}",
+            prompt,
+            SamplingParams(**options),
+            adapter,
+            task_id=task_id,
+            max_cold_s=max_cold_s,
         )
         if adapter is not None:
             self.pool.refs[adapter.digest] = adapter
@@ -329,6 +336,10 @@ class Machine:
         for event in events:
             outcome = self.outcomes[event.request_id]
             assert outcome.finish_reason is None, "nothing follows the end"
+            is_first, outcome.num_events = outcome.num_events == 0, outcome.num_events + 1
+            if is_first and event.error is None and outcome.request.max_cold_s is not None:
+                assert event == TokenEvent(event.request_id), "first it says that it is warm"
+                continue
             outcome.token_ids += event.token_ids
             if event.prompt_logprobs is not None:
                 assert outcome.prompt_logprobs is None, "reported once"

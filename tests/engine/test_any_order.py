@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.core import AdapterRef, FinishReason
-from service.errors import AdapterLoadFailed
+from service.errors import AdapterLoadFailed, ColdLoadTimeout
 from tests.engine.machine import PAGE, Machine, ref
 
 ADAPTERS = [
@@ -44,6 +44,7 @@ class AnyOrder(RuleBasedStateMachine):
         family=st.integers(0, 2),
         max_tokens=st.integers(0, 10),
         scored=st.booleans(),
+        max_cold_s=st.sampled_from([None, None, 0.0, 60.0]),
     )
     def add(
         self,
@@ -53,12 +54,14 @@ class AnyOrder(RuleBasedStateMachine):
         family: int,
         max_tokens: int,
         scored: bool,
+        max_cold_s: float | None,
     ) -> None:
         self.machine.add(
             num_prompt,
             adapter,
             task_id if adapter and adapter.num_tasks else 0,
             family,
+            max_cold_s=max_cold_s,
             max_tokens=max_tokens,
             prompt_logprobs=0 if scored else None,
         )
@@ -98,7 +101,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.machine.check_empty()
         self.machine.check_outputs()
         for outcome in self.machine.outcomes.values():
-            if outcome.finish_reason is FinishReason.ERROR:
+            if outcome.finish_reason is FinishReason.ERROR and outcome.request.max_cold_s == 0:
+                assert isinstance(outcome.error, AdapterLoadFailed | ColdLoadTimeout)
+            elif outcome.finish_reason is FinishReason.ERROR:
                 assert isinstance(outcome.error, AdapterLoadFailed)
 
 

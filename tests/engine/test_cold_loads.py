@@ -147,6 +147,73 @@ def test_a_cooled_sequence_counts_its_deadline_from_then_on(clock: Clock) -> Non
     assert machine.outcomes[waiting].finish_reason is FinishReason.LENGTH
 
 
+def test_a_request_may_wait_for_a_load_less_long_than_the_server_lets(clock: Clock) -> None:
+    machine = Machine(cold_load_timeout_s=10)
+    hasty = machine.add(adapter=ref(1), max_cold_s=2)
+    patient = machine.add(adapter=ref(1), max_cold_s=60)
+    clock.now += 2
+    machine.take(machine.engine.expire())
+    assert isinstance(machine.outcomes[hasty].error, ColdLoadTimeout)
+    assert machine.open_ids == [patient]
+    clock.now += 8
+    machine.take(machine.engine.expire())
+    assert isinstance(machine.outcomes[patient].error, ColdLoadTimeout)
+    assert set(machine.loader.pending) == {"digest1"}, "the load goes on"
+
+
+def test_who_waits_not_at_all_is_refused_at_once_and_the_next_finds_it_loaded(clock: Clock) -> None:
+    machine = Machine()
+    refused = machine.add(adapter=ref(1), max_cold_s=0)
+    error = machine.outcomes[refused].error
+    assert isinstance(error, ColdLoadTimeout)
+    assert "its load goes on" in str(error)
+    machine.finish_load("digest1")
+    served = machine.add(adapter=ref(1), max_cold_s=0)
+    machine.run()
+    assert machine.outcomes[served].finish_reason is FinishReason.LENGTH
+    machine.check_empty()
+
+
+def test_the_hint_when_to_come_again_is_how_long_loads_take(clock: Clock) -> None:
+    machine = Machine()
+    machine.add(adapter=ref(1))
+    machine.loader.pending.clear()
+    machine.take(machine.engine.finish_load("digest1", object(), 6.5))
+    refused = machine.add(adapter=ref(2), max_cold_s=0)
+    assert machine.outcomes[refused].error.retry_after == 7
+
+
+def test_a_load_that_has_not_begun_is_not_said_to_go_on(clock: Clock) -> None:
+    machine = Machine(host_bytes=PAGE)
+    machine.add(adapter=ref(1))
+    refused = machine.add(adapter=ref(2), max_cold_s=0)
+    assert "memory is full" in str(machine.outcomes[refused].error)
+    assert set(machine.loader.pending) == {"digest1"}
+
+
+def test_a_limit_on_the_load_does_not_end_who_has_run(clock: Clock) -> None:
+    """Its adapter was in memory; that it must be loaded again is the server's doing."""
+    machine = Machine(max_num_seqs=1, device_pages=1, cold_load_timeout_s=10)
+    machine.add(adapter=ref(1))
+    machine.run()
+    machine.add(max_tokens=8)
+    machine.step()
+    waiting = machine.add(adapter=ref(1), max_cold_s=0)
+    _lose_everywhere(machine, "digest1")
+    while not machine.loader.pending:
+        machine.step()
+    assert machine.engine.expire() == []
+    machine.run()
+    assert machine.outcomes[waiting].finish_reason is FinishReason.LENGTH
+
+
+def test_the_base_is_never_cold() -> None:
+    machine = Machine()
+    plain = machine.add(max_cold_s=0)
+    machine.run()
+    assert machine.outcomes[plain].finish_reason is FinishReason.LENGTH
+
+
 def _lose_everywhere(machine: Machine, digest: str) -> None:
     """Evict it as pressure would, had nobody held the host copy."""
     for sequence in machine.scheduler.waiting:

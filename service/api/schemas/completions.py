@@ -59,6 +59,8 @@ class CompletionBody(SamplingFields):
             n=self.n,
             stop=self.stops,
             task_id=self.task_id,
+            max_cold_s=self.max_cold_s,
+            cold_fallback=self.cold_fallback,
             sticky_key=sticky_key or self.user or "",
             echo=self.echo,
         )

@@ -13,6 +13,7 @@ MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_SUMMANDS = 8
 MAX_WEIGHT = 100
+MAX_COLD_MS = 24 * 60 * 60 * 1000
 _INT64 = 1 << 63
 
 IGNORED = frozenset(
@@ -95,6 +96,18 @@ class SamplingFields(BaseModel):
     task_id: int | None = Field(
         None, ge=0, lt=_INT64, description="Which task of a multitask adapter; only for those."
     )
+    max_cold_ms: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_COLD_MS,
+        description="How long the request waits at most for its adapter to be loaded "
+        "(milliseconds); 0 = only if it is in memory. Then 504, or the next field.",
+    )
+    cold_fallback: str | None = Field(
+        None,
+        max_length=512,
+        description="The model, itself in memory, that answers when max_cold_ms was not enough.",
+    )
     user: str | None = Field(
         None, description="Who asks: of an alias with weights they always get the same version."
     )
@@ -138,6 +151,16 @@ class SamplingFields(BaseModel):
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options needs stream: true.", "stream_options")
         return self
+
+    @model_validator(mode="after")
+    def _check_fallback(self) -> "SamplingFields":
+        if self.cold_fallback is not None and self.max_cold_ms is None:
+            raise InvalidRequest("cold_fallback needs max_cold_ms.", "cold_fallback")
+        return self
+
+    @property
+    def max_cold_s(self) -> float | None:
+        return None if self.max_cold_ms is None else self.max_cold_ms / 1000
 
     @property
     def includes_usage(self) -> bool:
