@@ -8,6 +8,7 @@ every other. Only the edge translates between that and what a client writes.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 DEFAULT_TENANT = "default"
 """The operator's own: folders of the store, keys of the settings, and everybody without keys."""
@@ -47,6 +48,30 @@ class Principal:
     def is_operator(self) -> bool:
         """May see and change what belongs to every tenant."""
         return self.tenant == DEFAULT_TENANT and self.role is Role.ADMIN
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """What a tenant may take; None = unlimited."""
+
+    requests_per_minute: int | None = None
+    """Completions that are begun in any 60 seconds."""
+    tokens_per_minute: int | None = None
+    """Prompt and completion tokens of those."""
+    max_concurrent_requests: int | None = None
+    """Completions whose answer is not over."""
+    max_adapters: int | None = None
+    """Names that lead to a version."""
+    max_adapter_bytes: int | None = None
+    """Of its adapters' different contents, also of those that other tenants have too."""
+
+
+UNLIMITED = TenantLimits()
+
+
+class TenantDirectory(Protocol):
+    def limits_of(self, tenant: str) -> TenantLimits | None:
+        """None when it has none of its own, so that the server's defaults hold for it."""
 
 
 ANYONE = Principal()
