@@ -26,7 +26,6 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(services: Services) -> FastAPI:
-    """Raises `ConfigurationError` when the key file cannot be read."""
     app = FastAPI(
         title="Repertoire",
         version=services.build.version,
@@ -50,7 +49,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
         uploads_path=f"{API_PREFIX}/adapters",
     )
     app.add_middleware(DrainMiddleware, lifecycle=services.lifecycle)
-    app.add_middleware(AuthMiddleware, keys=services.settings.api_keys())
+    app.add_middleware(AuthMiddleware, gate=services.gate)
     app.add_middleware(RequestMiddleware, telemetry=services.telemetry)
 
 

@@ -13,6 +13,8 @@ import structlog
 import torch
 from transformers.utils import logging as transformers_logging
 
+from service.access.gate import Gate
+from service.access.keys import KeyRing
 from service.adapter_texts import AdapterTexts
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
@@ -110,6 +112,7 @@ def build_services(settings: Settings) -> Services:
         engine=engine,
         telemetry=telemetry,
         lifecycle=Lifecycle(),
+        gate=Gate(settings.api_keys(), KeyRing()),
         running=partial(
             _running, engine, adapters, renderer, server, warm_compiler=settings.warm_compiler
         ),

@@ -12,6 +12,7 @@ RepertoireError
 ├── UploadTooLarge            more bytes, files or unpacked bytes than allowed
 ├── UnsupportedUpload         not a form that can be read at all (content type, missing parts)
 ├── Unauthorized              no key, or a wrong one
+├── PermissionDenied          the key is known, but does not allow this
 ├── Overloaded                no room in a queue; carries `retry_after` seconds
 ├── Draining                  shutting down; carries `retry_after` seconds
 ├── StoreFull                 the store's budget would be exceeded
@@ -92,6 +93,10 @@ class UnsupportedUpload(RepertoireError):
 
 
 class Unauthorized(RepertoireError):
+    pass
+
+
+class PermissionDenied(RepertoireError):
     pass
 
 

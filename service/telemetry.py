@@ -73,6 +73,9 @@ class RequestRecord:
     """What the access log says of one request; filled by whoever learns it. No content."""
 
     request_id: str
+    tenant: str | None = None
+    key_id: str | None = None
+    """Public id of the managed key that was sent."""
     started: float = field(default_factory=time.monotonic)
     model: str | None = None
     adapter: str | None = None
@@ -86,6 +89,8 @@ class RequestRecord:
 
     def fields(self) -> dict[str, Any]:
         values = {
+            "tenant": self.tenant,
+            "key": self.key_id,
             "model": self.model,
             "adapter": self.adapter,
             "version": self.version,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.aliases import etag
-from service.api.dependencies import ServicesDep
+from service.api.dependencies import PublisherDep, ServicesDep
 from service.api.schemas.adapters import (
     Adapter,
     AdapterPage,
@@ -60,6 +60,7 @@ async def publish_adapter(
     request: Request,
     response: Response,
     services: ServicesDep,
+    _: PublisherDep,
     convert: Annotated[
         Literal["lora"] | None, Query(description="Approximate another kind by a LoRA.")
     ] = None,
@@ -97,14 +98,14 @@ async def get_adapter(name: str, response: Response, services: ServicesDep) -> A
 
 
 @router.delete("/{name}", summary="Delete an adapter with all its versions")
-async def delete_adapter(name: str, services: ServicesDep) -> DeletedAdapter:
+async def delete_adapter(name: str, services: ServicesDep, _: PublisherDep) -> DeletedAdapter:
     adapters: AdapterService = services.adapters
     await adapters.delete(name)
     return DeletedAdapter(name=name)
 
 
 @router.post("/{name}/verify", summary="Compare an adapter, as it is served now, with peft")
-async def verify_adapter(name: str, services: ServicesDep) -> VerifiedAdapter:
+async def verify_adapter(name: str, services: ServicesDep, _: PublisherDep) -> VerifiedAdapter:
     """Probe prompts run through the live engine and through peft. `name` may say a version."""
     adapters: AdapterService = services.adapters
     ref, verdict = await adapters.verify(name)

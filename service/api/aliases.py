@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from service.api.dependencies import ServicesDep
+from service.api.dependencies import PublisherDep, ServicesDep
 from service.api.schemas.adapters import Adapter
 from service.api.schemas.aliases import MoveBody
 from service.errors import InvalidRequest
@@ -30,6 +30,7 @@ async def move_pointers(
     body: MoveBody,
     response: Response,
     services: ServicesDep,
+    _: PublisherDep,
     if_match: IfMatch = None,
 ) -> Adapter:
     wanted, expected = body.to_move(), _expected(if_match)
@@ -40,7 +41,11 @@ async def move_pointers(
 
 @router.post("/{name}/rollback", summary="Back to the version that was current before")
 async def roll_back(
-    name: str, response: Response, services: ServicesDep, if_match: IfMatch = None
+    name: str,
+    response: Response,
+    services: ServicesDep,
+    _: PublisherDep,
+    if_match: IfMatch = None,
 ) -> Adapter:
     """Called again, it goes back further. What it left is reached by PATCH or by its number."""
     adapters: AdapterService = services.adapters

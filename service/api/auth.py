@@ -1,12 +1,11 @@
 """The key check, before a byte of the body is read."""
 
-import hmac
-from collections.abc import Sequence
-from hashlib import sha256
+import time
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access.gate import Gate
 from service.api.exceptions import error_response
 from service.errors import Unauthorized
 
@@ -15,24 +14,29 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 
 
 class AuthMiddleware:
-    """Guards every path but the probes, also those that do not exist. No keys: lets all pass."""
+    """Guards every path but the probes, also those that do not exist.
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+    Whom the request acts for is found under `principal` in the scope's state.
+    """
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
-        self._digests = [sha256(key.encode()).digest() for key in keys]
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._digests and scope["path"] not in OPEN_PATHS:
-            sent = Headers(scope=scope).get("authorization", "")
-            if not self._accepts(sent):
-                message = "A valid API key is needed: Authorization: Bearer KEY."
-                await error_response(Unauthorized(message))(scope, receive, send)
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            try:
+                principal = self._gate.admit(_sent_key(Headers(scope=scope)), time.time())
+            except Unauthorized as error:
+                await error_response(error)(scope, receive, send)
                 return
+            state = scope.setdefault("state", {})
+            state["principal"] = principal
+            state["record"].tenant = principal.tenant
+            state["record"].key_id = principal.key_id or None
         await self._app(scope, receive, send)
 
-    def _accepts(self, authorization: str) -> bool:
-        """Compares hashes with every key, so that time tells neither the key nor its length."""
-        scheme, _, key = authorization.partition(" ")
-        digest = sha256(key.strip().encode("latin-1")).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return scheme.lower() == "bearer" and any(matches)
+
+def _sent_key(headers: Headers) -> bytes:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip().encode("latin-1") if scheme.lower() == "bearer" else b""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.api.answering import Exchange, new_request_id
-from service.api.dependencies import RecordDep, ServicesDep, StickyKeyHeader
+from service.api.dependencies import PrincipalDep, RecordDep, ServicesDep, StickyKeyHeader
 from service.api.logprobs import completion_logprobs
 from service.api.schemas.completions import CompletionBody
 from service.api.wire import CompletionFormat
@@ -21,12 +21,13 @@ async def create_completion(
     request: Request,
     services: ServicesDep,
     record: RecordDep,
+    principal: PrincipalDep,
     x_sticky_key: StickyKeyHeader = "",
 ) -> Response:
     def wire(tokenizer: Tokenizer) -> CompletionFormat:
         to_logprobs = partial(completion_logprobs, tokenizer)
         return CompletionFormat(None if body.logprobs is None else to_logprobs)
 
-    call = body.to_call(new_request_id(CompletionFormat.id_prefix), x_sticky_key)
+    call = body.to_call(new_request_id(CompletionFormat.id_prefix), principal, x_sticky_key)
     exchange = Exchange(request, services, record, wire, call)
     return await exchange.respond(body.stream, body.includes_usage)

@@ -1,20 +1,23 @@
 """What the routes are given: built once by the composition root, found on the application."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Header, Request
 
+from service.access.gate import Gate
 from service.base import BaseDescription
 from service.engine.client import EngineClient
+from service.errors import PermissionDenied
 from service.handlers.adapters import AdapterService
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.settings import Settings
 from service.telemetry import RequestRecord, Telemetry
+from service.tenancy import Principal, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Services:
     engine: EngineClient
     telemetry: Telemetry
     lifecycle: Lifecycle
+    gate: Gate
     running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """Entered on the event loop before the first request, left after the last: starts and stops
     what needs the loop (the engine's thread, the adapter store)."""
@@ -60,6 +64,35 @@ def get_record(request: Request) -> RequestRecord:
     return record
 
 
+async def get_principal(request: Request) -> Principal:
+    """Missing outside the key check, which must not go unnoticed."""
+    principal: Principal = request.scope["state"]["principal"]
+    return principal
+
+
+PrincipalDep = Annotated[Principal, Depends(get_principal)]
+
+
+def require(role: Role) -> Callable[[Principal], Awaitable[Principal]]:
+    """A dependency that hands the principal on. Before any look-up, so it tells of none."""
+
+    async def check(principal: PrincipalDep) -> Principal:
+        if not principal.role.includes(role):
+            raise PermissionDenied(f"This needs a key with the role {role.value!r}.")
+        return principal
+
+    return check
+
+
+async def require_operator(principal: PrincipalDep) -> Principal:
+    if not principal.is_operator:
+        raise PermissionDenied("This needs an operator's key.")
+    return principal
+
+
+PublisherDep = Annotated[Principal, Depends(require(Role.PUBLISH))]
+AdminDep = Annotated[Principal, Depends(require(Role.ADMIN))]
+OperatorDep = Annotated[Principal, Depends(require_operator)]
 ServicesDep = Annotated[Services, Depends(get_services)]
 RecordDep = Annotated[RequestRecord, Depends(get_record)]
 StickyKeyHeader = Annotated[

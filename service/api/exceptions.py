@@ -28,6 +28,7 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.Unauthorized: Shape(
         401, "authentication_error", "invalid_api_key", {"WWW-Authenticate": "Bearer"}
     ),
+    errors.PermissionDenied: Shape(403, "permission_error", "permission_denied"),
     errors.ModelNotFound: Shape(404, "invalid_request_error", "model_not_found"),
     errors.AdapterNotFound: Shape(404, "invalid_request_error", "adapter_not_found"),
     # The official clients retry every 409 unless they are told not to.

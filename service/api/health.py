@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from service.api.dependencies import ServicesDep
+from service.api.dependencies import OperatorDep, ServicesDep
 from service.handlers.lifecycle import LifecycleState
 
 router = APIRouter(tags=["operations"])
@@ -24,7 +24,7 @@ async def ready(services: ServicesDep) -> Response:
 
 
 @router.get("/metrics", summary="Prometheus metrics")
-async def metrics(services: ServicesDep) -> Response:
+async def metrics(services: ServicesDep, _: OperatorDep) -> Response:
     text = services.telemetry.metrics.render()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -41,7 +41,8 @@ class AdapterLoader:
         except RepertoireError as error:
             result = error
         except Exception:
-            result = AdapterLoadFailed(f"The adapter {ref.label} cannot be loaded.")
+            # No name: others may wait for the same content under their own.
+            result = AdapterLoadFailed("The adapter cannot be loaded.")
         done(ref.digest, result, perf_counter() - started)
 
     def _read(self, ref: AdapterRef) -> HostAdapter:

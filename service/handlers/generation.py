@@ -22,7 +22,7 @@ from service.handlers.choice import ChoiceText
 from service.handlers.merge import MergedStreams, wait_until_warm
 from service.handlers.prompts import Prompt, check_token_ids, echo_text, encode_prompts
 from service.telemetry import Metrics
-from service.tenancy import ANYONE, Principal
+from service.tenancy import Principal
 from service.text import TextForm, TextSource
 
 MAX_SEQUENCES = 128
@@ -37,6 +37,8 @@ class GenerationCall:
     model: str
     prompts: tuple[Prompt, ...]
     params: SamplingParams
+    principal: Principal
+    """Whom it is computed for and accounted to."""
     is_shortened_to_fit: bool = False
     """`max_tokens` is a default, so that a long prompt may leave room for fewer tokens."""
     adapters: tuple[Summand, ...] = ()
@@ -46,8 +48,6 @@ class GenerationCall:
     echo: bool = False
     task_id: int | None = None
     """Which task of a multitask adapter; other models have none."""
-    principal: Principal = ANYONE
-    """Whom it is computed for and accounted to."""
     max_cold_s: float | None = None
     """How long it waits at most for its adapter to be loaded; None = as long as the server lets."""
     cold_fallback: str | None = None

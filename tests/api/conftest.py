@@ -15,6 +15,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.access.gate import Gate
+from service.access.keys import KeyRing
 from service.api.dependencies import BuildInfo, Services
 from service.app import create_app
 from service.base import BaseDescription
@@ -41,10 +43,13 @@ class World:
     settings: dict[str, Any] = field(default_factory=dict)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
+    ring: KeyRing = field(default_factory=KeyRing)
+
     def app(self) -> FastAPI:
+        settings = Settings(base_model="tiny", **self.settings)
         metrics = Metrics(self.engine.stats)
         services = Services(
-            settings=Settings(base_model="tiny", **self.settings),
+            settings=settings,
             base=self.base,
             build=BuildInfo("0.1.0", "2.11.0", "cpu", base_created=1_600_000_000),
             generation=GenerationHandler(
@@ -55,6 +60,7 @@ class World:
             engine=self.engine,
             telemetry=Telemetry(metrics, structlog.get_logger("repertoire")),
             lifecycle=self.lifecycle,
+            gate=Gate(settings.api_keys(), self.ring),
         )
         return create_app(services)
 

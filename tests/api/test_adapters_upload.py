@@ -20,8 +20,10 @@ from fastapi.testclient import TestClient
 
 from service.adapters.limits import AdapterLimits
 from service.api import adapters as routes, aliases
+from service.api.dependencies import get_principal
 from service.api.exceptions import error_response
 from service.errors import RepertoireError
+from service.tenancy import Principal
 from tests.adapters.house import House
 from tests.adapters.peft_folders import make_lora
 from tests.adapters.tiny_base import TinyBase, make_base
@@ -64,6 +66,7 @@ def client(house: House) -> Iterator[TestClient]:
 def serving(house: House) -> Iterator[TestClient]:
     app = FastAPI()
     app.state.services = FakeServices(house.service)
+    app.dependency_overrides[get_principal] = Principal
     app.include_router(routes.router, prefix="/v1")
     app.include_router(aliases.router, prefix="/v1")
 

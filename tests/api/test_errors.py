@@ -43,6 +43,7 @@ REFUSAL = errors.Refusal("wrong_shape", "lora_A", "The tensor lora_A has another
         (errors.InvalidRequest("No.", "x"), 400, None, {}),
         (errors.PromptTooLong("No."), 400, "context_length_exceeded", {}),
         (errors.Unauthorized("No."), 401, "invalid_api_key", {"www-authenticate": "Bearer"}),
+        (errors.PermissionDenied("No."), 403, "permission_denied", {}),
         (errors.ModelNotFound("m"), 404, "model_not_found", {}),
         (errors.AdapterNotFound("m"), 404, "adapter_not_found", {}),
         (errors.NameConflict("No."), 409, "name_conflict", {"x-should-retry": "false"}),

@@ -19,6 +19,7 @@ from service.handlers.answer import Answer
 from service.handlers.generation import GenerationCall, GenerationHandler
 from service.handlers.prompts import TextPrompt, TokenPrompt
 from service.telemetry import Metrics
+from service.tenancy import Principal
 from tests.fakes import (
     FakeEngine,
     FakeRegistry,
@@ -27,7 +28,7 @@ from tests.fakes import (
     base_description,
 )
 
-CALL = GenerationCall("r", "alpha", (TextPrompt("Hi"),), SamplingParams(max_tokens=50))
+CALL = GenerationCall("r", "alpha", (TextPrompt("Hi"),), SamplingParams(max_tokens=50), Principal())
 
 
 class Scene:

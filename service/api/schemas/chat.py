@@ -9,6 +9,7 @@ from service.api.schemas.sampling import NEUTRAL, SamplingFields
 from service.errors import InvalidRequest
 from service.handlers.generation import GenerationCall
 from service.handlers.prompts import ChatPrompt
+from service.tenancy import Principal
 
 _NEUTRAL_IN_MESSAGE: dict[str, tuple[Any, ...]] = {
     "refusal": (),
@@ -95,7 +96,9 @@ class ChatBody(SamplingFields):
             )
         return self
 
-    def to_call(self, request_id: str, sticky_key: str = "") -> GenerationCall:
+    def to_call(
+        self, request_id: str, principal: Principal, sticky_key: str = ""
+    ) -> GenerationCall:
         limit = self.max_completion_tokens or self.max_tokens
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         return GenerationCall(
@@ -104,6 +107,7 @@ class ChatBody(SamplingFields):
             adapters=self.summands,
             prompts=(ChatPrompt(tuple(message.plain() for message in self.messages)),),
             params=self.sampling_params(limit or sys.maxsize, logprobs),
+            principal=principal,
             is_shortened_to_fit=limit is None,
             n=self.n,
             stop=self.stops,

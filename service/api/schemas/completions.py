@@ -9,6 +9,7 @@ from service.api.schemas.sampling import NEUTRAL, SamplingFields
 from service.errors import InvalidRequest
 from service.handlers.generation import MAX_SEQUENCES, GenerationCall
 from service.handlers.prompts import Prompt, TextPrompt, TokenPrompt
+from service.tenancy import Principal
 
 DEFAULT_MAX_TOKENS = 16
 
@@ -45,7 +46,9 @@ class CompletionBody(SamplingFields):
             raise InvalidRequest("prompt must not be an empty list.", "prompt")
         return prompt
 
-    def to_call(self, request_id: str, sticky_key: str = "") -> GenerationCall:
+    def to_call(
+        self, request_id: str, principal: Principal, sticky_key: str = ""
+    ) -> GenerationCall:
         max_tokens = DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
         return GenerationCall(
             request_id=request_id,
@@ -55,6 +58,7 @@ class CompletionBody(SamplingFields):
             params=self.sampling_params(
                 max_tokens, self.logprobs, self.logprobs if self.echo else None
             ),
+            principal=principal,
             is_shortened_to_fit=self.max_tokens is None,
             n=self.n,
             stop=self.stops,
