@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from service.access.gate import Gate
 from service.access.keys import KeyRing
+from service.adapter_metrics import AdapterMetrics
 from service.adapter_texts import AdapterTexts
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
@@ -31,6 +32,7 @@ from service.engine.engine import EngineParts
 from service.engine.loader import AdapterLoader
 from service.engine.model_runner import ModelRunner
 from service.engine.scheduler import Scheduler, SchedulerConfig
+from service.handlers.accounting import adapter_metrics, are_served
 from service.handlers.adapter_views import Tier
 from service.handlers.adapters import AdapterService
 from service.handlers.generation import GenerationHandler
@@ -94,7 +96,9 @@ def build_services(settings: Settings) -> Services:
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
     )
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
-    telemetry = Telemetry(Metrics(engine.stats), structlog.get_logger("service.access"))
+    base_name = base.description.name
+    by_adapter = AdapterMetrics(settings.metrics_max_adapters, are_served(registry.has, base_name))
+    telemetry = Telemetry(Metrics(engine.stats, by_adapter), structlog.get_logger("service.access"))
     build = _build_info(base)
     return Services(
         settings=settings,
@@ -106,6 +110,7 @@ def build_services(settings: Settings) -> Services:
             registry,
             engine,
             telemetry.metrics,
+            sinks=(adapter_metrics(by_adapter, base_name),),
         ),
         adapters=adapters,
         models=ModelCatalog(base.description, build.base_created, adapters),

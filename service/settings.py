@@ -160,6 +160,13 @@ class Settings(BaseSettings):
         description="Start the process that reads adapters other than plain LoRA with the server,"
         " not at the first of them (switch).",
     )
+    metrics_max_adapters: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="Combinations of adapter, version and tenant with metrics of their own (count);"
+        " all others share the label _other.",
+    )
     example_model: str | None = Field(
         None, description="Model in the curl line shown when ready (name); the base by default."
     )

@@ -111,9 +111,10 @@ def _timings(timeline: Timeline | None) -> dict[str, Any]:
 
 
 class Metrics:
-    """Every series of the service, on a registry of its own. Labels are bounded: no names."""
+    """Every series of the service, on a registry of its own. Labels are bounded: no names but
+    those of `more`."""
 
-    def __init__(self, engine_stats: Callable[[], EngineStats]) -> None:
+    def __init__(self, engine_stats: Callable[[], EngineStats], *more: Collector) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "repertoire_requests", "Requests.", ["endpoint", "status"], registry=self.registry
@@ -133,7 +134,8 @@ class Metrics:
         self.request_latency = self._seconds(
             "e2e_request_latency", "From a request's arrival to its end.", _SECONDS_WHOLE
         )
-        self.registry.register(EngineCollector(engine_stats))
+        for collector in (EngineCollector(engine_stats), *more):
+            self.registry.register(collector)
 
     def _seconds(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(

@@ -41,6 +41,9 @@ class AdapterRegistry:
     def names(self) -> list[str]:
         return sorted(self._current)
 
+    def has(self, name: str, version: int) -> bool:
+        return version in self._versions.get(name, {})
+
     def current(self, name: str) -> AdapterRef | None:
         return self._current.get(name)
 

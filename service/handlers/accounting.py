@@ -10,11 +10,15 @@ from enum import StrEnum
 
 import structlog
 
+from service.adapter_metrics import AdapterLabels, AdapterMetrics, AdapterSample
 from service.core import AdapterRef, Timeline
 from service.telemetry import Metrics
 from service.tenancy import Principal
 
 _log = structlog.get_logger(__name__)
+
+_SUMS = "_sum"
+"""Label of weighted sums: no adapter can be named so, and every weight would be a name."""
 
 
 class Outcome(StrEnum):
@@ -68,3 +72,42 @@ def token_metrics(metrics: Metrics) -> AnswerSink:
         metrics.generation_tokens.inc(summary.num_generated_tokens)
 
     return count
+
+
+def adapter_metrics(metrics: AdapterMetrics, base_name: str) -> AnswerSink:
+    """The base counts as an adapter without a version, all weighted sums as one."""
+
+    def count(summary: AnswerSummary) -> None:
+        name, version = _name_and_version(summary.adapter, base_name)
+        loads = (_load_seconds(one) for one in summary.timelines)
+        sample = AdapterSample(
+            outcome=summary.outcome.value,
+            num_prompt_tokens=summary.num_prompt_tokens,
+            num_generated_tokens=summary.num_generated_tokens,
+            seconds_to_first_token=summary.seconds_to_first_token,
+            load_seconds=max(loads, default=0.0),
+            tiers=tuple(one.tier for one in summary.timelines if one.tier),
+        )
+        metrics.count(AdapterLabels(name, version, summary.tenant), sample)
+
+    return count
+
+
+def are_served(has: Callable[[str, int], bool], base_name: str) -> Callable[[AdapterLabels], bool]:
+    """Whether labels stand for something that can still be asked for; `has` knows the versions."""
+
+    def is_served(labels: AdapterLabels) -> bool:
+        is_adapter = labels.adapter not in (base_name, _SUMS)
+        return not is_adapter or has(labels.adapter, int(labels.version))
+
+    return is_served
+
+
+def _name_and_version(adapter: AdapterRef | None, base_name: str) -> tuple[str, str]:
+    if adapter is None:
+        return base_name, ""
+    return (_SUMS, "") if adapter.parts else (adapter.name, str(adapter.version))
+
+
+def _load_seconds(timeline: Timeline) -> float:
+    return next((one.seconds for one in timeline.phases() if one.name == "load"), 0.0)

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from service.adapter_metrics import AdapterLabels, AdapterMetrics
 from service.core import EngineStats, SamplingParams
 from service.errors import EngineFailed
-from service.handlers.accounting import AnswerSummary, Outcome
+from service.handlers.accounting import AnswerSummary, Outcome, adapter_metrics, are_served
+from service.handlers.binding import Summand
 from service.handlers.generation import GenerationCall, GenerationHandler
 from service.handlers.prompts import TextPrompt
 from service.telemetry import Metrics
@@ -115,3 +117,66 @@ def test_the_engine_is_told_the_tenant(scene: Scene) -> None:
 def test_generated_tokens_are_a_metric_whatever_other_sinks_do(scene: Scene) -> None:
     scene.read(CALL)
     assert b"repertoire_generation_tokens_total 5.0" in scene.metrics.render()
+
+
+def counted(engine: FakeEngine, call: GenerationCall) -> dict[str, float]:
+    """What metrics by adapter show of one call: samples other than 0, with sorted labels."""
+    by_adapter = AdapterMetrics(5, are_served(lambda name, version: True, "tiny"))
+    registry = FakeRegistry(*(adapter_ref(one, 3, is_summable=True) for one in ("alpha", "beta")))
+    sinks = [adapter_metrics(by_adapter, "tiny")]
+    handler = GenerationHandler(
+        base_description(), FakeTexts(), registry, engine, Metrics(EngineStats), sinks
+    )
+
+    async def main() -> None:
+        answer = await handler.open(call)
+        try:
+            _ = [delta async for delta in answer]
+        except EngineFailed:
+            pass
+        finally:
+            await answer.aclose()
+
+    asyncio.run(main())
+    samples = [one for family in by_adapter.collect() for one in family.samples if one.value]
+    return {
+        one.name.removeprefix("repertoire_adapter_") + str(sorted(one.labels.values())): one.value
+        for one in samples
+    }
+
+
+def test_an_answer_counts_for_its_adapter_version_and_tenant() -> None:
+    engine = FakeEngine(tier="disk", load_seconds=lambda request: 0.5)
+    found = counted(engine, replace(CALL, n=2))
+    assert found["requests_total['3', 'alpha', 'completed', 'red']"] == 1
+    assert found["lookups_total['3', 'alpha', 'disk', 'red']"] == 2
+    assert found["load_seconds_total['3', 'alpha', 'red']"] == pytest.approx(0.5)
+    assert found["prompt_tokens_total['3', 'alpha', 'red']"] == 3
+    assert found["generation_tokens_total['3', 'alpha', 'red']"] == 10
+    assert found["time_to_first_token_seconds_count['3', 'alpha', 'red']"] == 1
+
+
+def test_a_failure_before_the_first_token_counts_as_one() -> None:
+    found = counted(FakeEngine(error_after=(0, EngineFailed("broken"))), CALL)
+    assert found["requests_total['3', 'alpha', 'failed', 'red']"] == 1
+    assert not any("first_token" in name for name in found)
+
+
+def test_the_base_counts_without_version_and_tier() -> None:
+    found = counted(FakeEngine(), replace(CALL, model="tiny"))
+    assert found["requests_total['', 'completed', 'red', 'tiny']"] == 1
+    assert not any("lookups" in name for name in found)
+
+
+def test_all_weighted_sums_are_one_series() -> None:
+    summands = (Summand("alpha", 0.5), Summand("beta", 0.25))
+    found = counted(FakeEngine(), replace(CALL, model="tiny", adapters=summands))
+    assert found["requests_total['', '_sum', 'completed', 'red']"] == 1
+
+
+def test_versions_that_are_gone_are_served_no_more() -> None:
+    is_served = are_served(lambda name, version: (name, version) == ("alpha", 2), "tiny")
+    assert is_served(AdapterLabels("alpha", "2", "red"))
+    assert not is_served(AdapterLabels("alpha", "1", "red"))
+    assert is_served(AdapterLabels("tiny", "", "red"))
+    assert is_served(AdapterLabels("_sum", "", "red"))
