@@ -11,7 +11,7 @@ URL ?= http://127.0.0.1:$(PORT)
 export REPERTOIRE_PORT ?= $(PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test test-crash test-kinds support-table lint format demo-eval clean
+.PHONY: help install install-dev serve test test-crash test-kinds test-fuzz support-table lint format demo-eval clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-crash: install-dev ## the long form: 1000 kills at random moments
 
 test-kinds: install-dev ## every kind of adapter on every architecture, every field of every config
 	$(BIN)/python -m pytest -m slow tests/contract tests/compiler
+
+test-fuzz: install-dev ## hostile input, the long form (FUZZ_CASES=1000 of each target)
+	FUZZ_CASES=$${FUZZ_CASES:-1000} $(BIN)/python -m pytest -m slow -s tests/fuzz
 
 support-table: install-dev ## write KINDS.md anew: what becomes of each kind on each architecture
 	$(BIN)/python -m tests.contract.support

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 
 from service.api import adapters, aliases, chat, completions, health, models
 from service.api.auth import AuthMiddleware
 from service.api.dependencies import Services
+from service.api.document import install_document
 from service.api.exceptions import install_handlers
 from service.api.middleware import (
     API_PREFIX,
@@ -16,13 +16,6 @@ from service.api.middleware import (
     DrainMiddleware,
     RequestMiddleware,
 )
-from service.api.schemas.errors import ErrorBody
-
-# Declared for every route, it also keeps FastAPI from documenting its own error body.
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody, "description": "The request cannot be served."},
-    "5XX": {"model": ErrorBody, "description": "The server cannot serve the request now."},
-}
 
 
 def create_app(services: Services) -> FastAPI:
@@ -35,8 +28,9 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.include_router(health.router)
     for routes in (completions, chat, models, adapters, aliases):
-        app.include_router(routes.router, prefix=API_PREFIX, responses=_ERRORS)
+        app.include_router(routes.router, prefix=API_PREFIX)
     install_handlers(app)
+    install_document(app)
     _add_middleware(app, services)
     return app
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.aliases import etag
 from service.api.dependencies import PublisherDep, ServicesDep
+from service.api.parameters import AdapterName, AdapterSelector
 from service.api.schemas.adapters import (
     Adapter,
     AdapterPage,
@@ -13,6 +14,7 @@ from service.api.schemas.adapters import (
     PublishedAdapter,
     VerifiedAdapter,
 )
+from service.api.schemas.errors import answers
 from service.api.uploads import receive_upload
 from service.errors import InvalidRequest
 from service.handlers.adapters import AdapterService
@@ -28,7 +30,11 @@ _UPLOAD_BODY: dict[str, Any] = {
                     "type": "object",
                     "required": ["name"],
                     "properties": {
-                        "name": {"type": "string", "description": "Name to publish under."},
+                        "name": {
+                            "type": "string",
+                            "description": "Name to publish under.",
+                            "examples": ["date-iso", "my-dates"],
+                        },
                         "files": {
                             "type": "array",
                             "description": "The files of the PEFT folder, one part each.",
@@ -53,7 +59,8 @@ _UPLOAD_BODY: dict[str, Any] = {
     summary="Publish a PEFT adapter",
     openapi_extra=_UPLOAD_BODY,
     responses={
-        200: {"model": PublishedAdapter, "description": "This content already was current."}
+        200: {"model": PublishedAdapter, "description": "This content already was current."},
+        **answers(409, 415, 422, 507),
     },
 )
 async def publish_adapter(
@@ -88,8 +95,8 @@ async def list_adapters(
     return AdapterPage(data=[Adapter.of(view) for view in views], has_more=has_more)
 
 
-@router.get("/{name}", summary="One adapter with its versions")
-async def get_adapter(name: str, response: Response, services: ServicesDep) -> Adapter:
+@router.get("/{name}", summary="One adapter with its versions", responses=answers(404))
+async def get_adapter(name: AdapterName, response: Response, services: ServicesDep) -> Adapter:
     """Its ETag changes with versions and aliases, for `If-Match` of a change."""
     adapters: AdapterService = services.adapters
     view = adapters.get(name)
@@ -97,15 +104,25 @@ async def get_adapter(name: str, response: Response, services: ServicesDep) -> A
     return Adapter.of(view)
 
 
-@router.delete("/{name}", summary="Delete an adapter with all its versions")
-async def delete_adapter(name: str, services: ServicesDep, _: PublisherDep) -> DeletedAdapter:
+@router.delete(
+    "/{name}", summary="Delete an adapter with all its versions", responses=answers(404, 409)
+)
+async def delete_adapter(
+    name: AdapterName, services: ServicesDep, _: PublisherDep
+) -> DeletedAdapter:
     adapters: AdapterService = services.adapters
     await adapters.delete(name)
     return DeletedAdapter(name=name)
 
 
-@router.post("/{name}/verify", summary="Compare an adapter, as it is served now, with peft")
-async def verify_adapter(name: str, services: ServicesDep, _: PublisherDep) -> VerifiedAdapter:
+@router.post(
+    "/{name}/verify",
+    summary="Compare an adapter, as it is served now, with peft",
+    responses=answers(404, 422, 504),
+)
+async def verify_adapter(
+    name: AdapterSelector, services: ServicesDep, _: PublisherDep
+) -> VerifiedAdapter:
     """Probe prompts run through the live engine and through peft. `name` may say a version."""
     adapters: AdapterService = services.adapters
     ref, verdict = await adapters.verify(name)

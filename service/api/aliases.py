@@ -6,8 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from service.api.dependencies import PublisherDep, ServicesDep
+from service.api.parameters import AdapterName
 from service.api.schemas.adapters import Adapter
 from service.api.schemas.aliases import MoveBody
+from service.api.schemas.errors import answers
 from service.errors import InvalidRequest
 from service.handlers.adapter_views import AdapterView
 from service.handlers.adapters import AdapterService
@@ -20,13 +22,20 @@ _OURS = re.compile(r'(?<!W/)"([0-9]{1,18})"')
 
 IfMatch = Annotated[
     str | None,
-    Header(description="ETags of the adapter as it was seen; a stale one is a 412."),
+    Header(
+        description="ETags of the adapter as it was seen; a stale one is a 412.",
+        examples=['"7"', "*"],
+    ),
 ]
 
 
-@router.patch("/{name}", summary="Move the current version and aliases, together")
+@router.patch(
+    "/{name}",
+    summary="Move the current version and aliases, together",
+    responses=answers(404, 409, 412, 422),
+)
 async def move_pointers(
-    name: str,
+    name: AdapterName,
     body: MoveBody,
     response: Response,
     services: ServicesDep,
@@ -39,9 +48,13 @@ async def move_pointers(
     return _answer(view, response)
 
 
-@router.post("/{name}/rollback", summary="Back to the version that was current before")
+@router.post(
+    "/{name}/rollback",
+    summary="Back to the version that was current before",
+    responses=answers(404, 409, 412),
+)
 async def roll_back(
-    name: str,
+    name: AdapterName,
     response: Response,
     services: ServicesDep,
     _: PublisherDep,

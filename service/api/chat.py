@@ -8,14 +8,20 @@ from starlette.responses import Response
 from service.api.answering import Exchange, new_request_id
 from service.api.dependencies import PrincipalDep, RecordDep, ServicesDep, StickyKeyHeader
 from service.api.logprobs import chat_logprobs
+from service.api.schemas.answers import ChatAnswer, streamed
 from service.api.schemas.chat import ChatBody
+from service.api.schemas.errors import answers
 from service.api.wire import ChatFormat
 from service.text import Tokenizer
 
 router = APIRouter(tags=["generation"])
 
 
-@router.post("/chat/completions", summary="Answer a conversation", response_class=Response)
+@router.post(
+    "/chat/completions",
+    summary="Answer a conversation",
+    responses=streamed(ChatAnswer) | answers(404, 504),
+)
 async def create_chat_completion(
     body: ChatBody,
     request: Request,

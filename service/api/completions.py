@@ -8,14 +8,20 @@ from starlette.responses import Response
 from service.api.answering import Exchange, new_request_id
 from service.api.dependencies import PrincipalDep, RecordDep, ServicesDep, StickyKeyHeader
 from service.api.logprobs import completion_logprobs
+from service.api.schemas.answers import CompletionAnswer, streamed
 from service.api.schemas.completions import CompletionBody
+from service.api.schemas.errors import answers
 from service.api.wire import CompletionFormat
 from service.text import Tokenizer
 
 router = APIRouter(tags=["generation"])
 
 
-@router.post("/completions", summary="Continue a text", response_class=Response)
+@router.post(
+    "/completions",
+    summary="Continue a text",
+    responses=streamed(CompletionAnswer) | answers(404, 504),
+)
 async def create_completion(
     body: CompletionBody,
     request: Request,

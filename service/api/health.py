@@ -1,21 +1,37 @@
 """Probes, metrics and the version: what operators and routers read."""
 
+from typing import Any
+
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service.api.dependencies import OperatorDep, ServicesDep
+from service.api.schemas.answers import ProbeAnswer
 from service.handlers.lifecycle import LifecycleState
 
 router = APIRouter(tags=["operations"])
 
+_PROBE: dict[int | str, dict[str, Any]] = {
+    200: {"model": ProbeAnswer, "description": "Yes."},
+    503: {"model": ProbeAnswer, "description": "No."},
+}
 
-@router.get("/health", summary="Alive: 503 once the engine has died, so that it is restarted")
+
+@router.get(
+    "/health",
+    summary="Alive: 503 once the engine has died, so that it is restarted",
+    responses=_PROBE,
+)
 async def health(services: ServicesDep) -> Response:
     is_healthy = services.engine.is_healthy
     return JSONResponse({"status": "ok" if is_healthy else "engine_failed"}, _status(is_healthy))
 
 
-@router.get("/ready", summary="Takes requests: 503 while starting, draining, or without engine")
+@router.get(
+    "/ready",
+    summary="Takes requests: 503 while starting, draining, or without engine",
+    responses=_PROBE,
+)
 async def ready(services: ServicesDep) -> Response:
     state = services.lifecycle.state
     is_ready = services.engine.is_healthy and state is LifecycleState.READY
@@ -23,7 +39,7 @@ async def ready(services: ServicesDep) -> Response:
     return JSONResponse({"status": shown}, _status(is_ready))
 
 
-@router.get("/metrics", summary="Prometheus metrics")
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(services: ServicesDep, _: OperatorDep) -> Response:
     text = services.telemetry.metrics.render()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

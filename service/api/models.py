@@ -5,19 +5,30 @@ from typing import Any
 from fastapi import APIRouter
 
 from service.api.dependencies import Services, ServicesDep
+from service.api.parameters import ModelPath
+from service.api.schemas.answers import ModelCard, ModelList
+from service.api.schemas.errors import answers
 from service.handlers.models import ModelEntry
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/models", summary="The base and every adapter")
+@router.get(
+    "/models",
+    summary="The base and every adapter",
+    responses={200: {"model": ModelList}},
+)
 async def list_models(services: ServicesDep) -> dict[str, Any]:
     cards = [_card(services, entry) for entry in services.models.list()]
     return {"object": "list", "data": cards}
 
 
-@router.get("/models/{model:path}", summary="One model; `name@version` too")
-async def get_model(model: str, services: ServicesDep) -> dict[str, Any]:
+@router.get(
+    "/models/{model:path}",
+    summary="One model; `name@version` too",
+    responses={200: {"model": ModelCard}, **answers(404)},
+)
+async def get_model(model: ModelPath, services: ServicesDep) -> dict[str, Any]:
     return _card(services, services.models.find(model))
 
 

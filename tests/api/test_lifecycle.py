@@ -192,7 +192,7 @@ def test_one_log_line_per_request_without_content(
 def test_openapi_documents_the_error_shape(world: World) -> None:
     document = ask(world, "GET", "/openapi.json").json()
     responses = document["paths"]["/v1/completions"]["post"]["responses"]
-    shape = responses["4XX"]["content"]["application/json"]["schema"]["$ref"]
+    shape = responses["400"]["content"]["application/json"]["schema"]["$ref"]
     assert shape == "#/components/schemas/ErrorBody"
     assert "HTTPValidationError" not in json.dumps(document)
     assert {"/v1/chat/completions", "/v1/models", "/v1/adapters", "/health", "/metrics"} <= set(

@@ -27,7 +27,7 @@ WantedTarget = (
 
 _EXAMPLE: dict[str, Any] = {
     "current": 2,
-    "aliases": {"stable": 3, "canary": {"3": 95, "4": 5}, "old": None},
+    "aliases": {"stable": 1, "canary": {"1": 95, "2": 5}, "old": None},
 }
 
 

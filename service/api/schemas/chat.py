@@ -77,7 +77,9 @@ class ChatBody(SamplingFields):
         "documents": ([],),
     }
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(
+        min_length=1, examples=[[{"role": "user", "content": "March 5, 2024"}]]
+    )
     max_tokens: int | None = Field(None, ge=1, description="Older name of the next field.")
     max_completion_tokens: int | None = Field(
         None, ge=1, description="By default the rest of the context."

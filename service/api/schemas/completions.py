@@ -18,7 +18,8 @@ class CompletionBody(SamplingFields):
     neutral: ClassVar = {**NEUTRAL, "suffix": ("",), "best_of": ()}
 
     prompt: str | list[str] | list[int] | list[list[int]] = Field(
-        description="A text, token ids, or a list of either."
+        description="A text, token ids, or a list of either.",
+        examples=["March 5, 2024 =>", ["July 14, 1789 =>", "June 6, 1944 =>"], [1, 2, 3]],
     )
     max_tokens: int | None = Field(None, ge=0, description="By default 16.")
     logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token.")

@@ -71,7 +71,9 @@ class SamplingFields(BaseModel):
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = NEUTRAL
 
     model: str = Field(
-        max_length=512, description="The base, `name`, `name@version or alias`, `base:name`."
+        max_length=512,
+        description="The base, `name`, `name@version or alias`, `base:name`.",
+        examples=["date-iso", "date-iso@1", "date-iso@stable"],
     )
     adapters: list[SummandBody] = Field(
         [],
