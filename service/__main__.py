@@ -36,6 +36,8 @@ def _serve(settings: Settings) -> int:
     # What is wrong anyway is said now, not after the base has been loaded.
     settings.api_keys()
     check_port_is_free(settings.host, settings.port)
+    if settings.metrics_port is not None:
+        check_port_is_free(settings.metrics_host, settings.metrics_port, "--metrics-port")
     # The model's libraries take seconds to import: not before the settings are right.
     from service.bootstrap import build_services
 

@@ -10,6 +10,7 @@ from service.api.auth import AuthMiddleware
 from service.api.dependencies import Services
 from service.api.document import install_document
 from service.api.exceptions import install_handlers
+from service.api.metrics_server import metrics_server
 from service.api.middleware import (
     API_PREFIX,
     BodyLimitMiddleware,
@@ -27,6 +28,8 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.include_router(health.router)
+    if services.settings.metrics_port is None:
+        app.include_router(health.metrics_router)
     for routes in (completions, chat, models, adapters, aliases):
         app.include_router(routes.router, prefix=API_PREFIX)
     install_handlers(app)
@@ -50,7 +53,8 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    async with services.running():
+    metrics = services.telemetry.metrics
+    async with metrics_server(services.settings, metrics), services.running():
         services.lifecycle.mark_ready()
         yield
         services.lifecycle.start_draining()

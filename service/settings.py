@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -160,6 +161,14 @@ class Settings(BaseSettings):
         description="Start the process that reads adapters other than plain LoRA with the server,"
         " not at the first of them (switch).",
     )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="TCP port that serves /metrics without a key (number); by default the main"
+        " port does, for operators.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address of the metrics port (name or IP).")
     metrics_max_adapters: int = Field(
         100,
         ge=1,
@@ -180,12 +189,12 @@ class Settings(BaseSettings):
         "console", description="Shape of a log line (name)."
     )
 
-    @field_validator("port", mode="before")
+    @field_validator("port", "metrics_port", mode="before")
     @classmethod
-    def _ignore_service_link(cls, value: object) -> object:
+    def _ignore_service_link(cls, value: object, info: ValidationInfo) -> object:
         """Kubernetes sets REPERTOIRE_PORT=tcp://… in every pod beside a service `repertoire`."""
         is_link = isinstance(value, str) and value.startswith("tcp://")
-        return cls.model_fields["port"].default if is_link else value
+        return cls.model_fields[str(info.field_name)].default if is_link else value
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -212,6 +221,12 @@ class Settings(BaseSettings):
                 f"host {self.host} can be reached from other machines: "
                 "set --api-key, or --allow-unauthenticated to serve anyone"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.metrics_port == self.port:
+            raise ValueError("--metrics-port: must differ from --port")
         return self
 
     @property

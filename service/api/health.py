@@ -10,6 +10,8 @@ from service.api.schemas.answers import ProbeAnswer
 from service.handlers.lifecycle import LifecycleState
 
 router = APIRouter(tags=["operations"])
+metrics_router = APIRouter(tags=["operations"])
+"""Left out where `metrics_port` is set."""
 
 _PROBE: dict[int | str, dict[str, Any]] = {
     200: {"model": ProbeAnswer, "description": "Yes."},
@@ -39,7 +41,7 @@ async def ready(services: ServicesDep) -> Response:
     return JSONResponse({"status": shown}, _status(is_ready))
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+@metrics_router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(services: ServicesDep, _: OperatorDep) -> Response:
     text = services.telemetry.metrics.render()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

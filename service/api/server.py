@@ -58,7 +58,7 @@ class DrainingServer(uvicorn.Server):
         return self._lifecycle.num_requests == 0 or time.monotonic() >= self._deadline
 
 
-def check_port_is_free(host: str, port: int) -> None:
+def check_port_is_free(host: str, port: int, flag: str = "--port") -> None:
     """Raises `ConfigurationError`: uvicorn itself would only find out once the base is loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -69,7 +69,7 @@ def check_port_is_free(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         reason = error.strerror or "no such address"
-        raise ConfigurationError(f"--port: cannot listen on {host}:{port} ({reason})") from error
+        raise ConfigurationError(f"{flag}: cannot listen on {host}:{port} ({reason})") from error
 
 
 def run_server(
