@@ -1,38 +1,57 @@
-"""Command line → settings → services → server."""
+"""Command line → settings → services → server; or → client → a server that runs already.
+
+Imports where they are needed: a command of operators is to start fast.
+"""
 
 import json
 import os
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Union
 
-import structlog
-
-from service.api.server import check_port_is_free, run_server
-from service.app import create_app
-from service.check import check_source
-from service.command_line import CheckArguments, parse_command_line
+from service.cli.command import Operation
+from service.cli.parser import parse_command_line
 from service.errors import ConfigurationError
-from service.settings import Settings, unknown_variables
-from service.telemetry import configure_logging
 
-log = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    from service.command_line import CheckArguments
+    from service.settings import Settings
 
 
 def main(arguments: Sequence[str]) -> int:
     try:
         parsed = parse_command_line(arguments)
-        settings = parsed.settings if isinstance(parsed, CheckArguments) else parsed
-        configure_logging(settings.log_level, settings.log_format)
-        for name in unknown_variables(os.environ):
-            log.warning("unknown_setting", variable=name)
-        return _check(parsed) if isinstance(parsed, CheckArguments) else _serve(parsed)
+        return _operate(parsed) if isinstance(parsed, Operation) else _start(parsed)
     except ConfigurationError as error:
         sys.stderr.write(f"repertoire: {error}\n")
         return 2
 
 
-def _serve(settings: Settings) -> int:
+def _operate(operation: Operation) -> int:
+    from service.cli.operate import operate
+
+    return operate(operation)
+
+
+def _start(parsed: Union["Settings", "CheckArguments"]) -> int:
+    import structlog
+
+    from service.command_line import CheckArguments
+    from service.settings import unknown_variables
+    from service.telemetry import configure_logging
+
+    settings = parsed.settings if isinstance(parsed, CheckArguments) else parsed
+    configure_logging(settings.log_level, settings.log_format)
+    for name in unknown_variables(os.environ):
+        structlog.get_logger(__name__).warning("unknown_setting", variable=name)
+    return _check(parsed) if isinstance(parsed, CheckArguments) else _serve(parsed)
+
+
+def _serve(settings: "Settings") -> int:
+    from service.api.server import check_port_is_free, run_server
+    from service.app import create_app
+
     # What is wrong anyway is said now, not after the base has been loaded.
     settings.api_keys()
     check_port_is_free(settings.host, settings.port)
@@ -46,7 +65,11 @@ def _serve(settings: Settings) -> int:
     return run_server(app, settings, services.lifecycle, lambda url: _greet(url, settings))
 
 
-def _check(arguments: CheckArguments) -> int:
+def _check(arguments: "CheckArguments") -> int:
+    import structlog
+
+    from service.check import check_source
+
     check_source(arguments.source)
     try:
         from service.bootstrap import open_checker
@@ -57,14 +80,14 @@ def _check(arguments: CheckArguments) -> int:
         raise
     except Exception:
         # Python's own exit status would be 1, which says that the adapter was refused.
-        log.exception("check_failed")
+        structlog.get_logger(__name__).exception("check_failed")
         return 2
     text = json.dumps(verdict.body(), indent=2) if arguments.is_json else "\n".join(verdict.lines())
     sys.stdout.write(f"{text}\n")
     return 0 if verdict.is_accepted else 1
 
 
-def _greet(url: str, settings: Settings) -> None:
+def _greet(url: str, settings: "Settings") -> None:
     body = {
         "model": settings.example_model or settings.model_name,
         "prompt": settings.example_prompt,

@@ -1,15 +1,14 @@
-"""The command line: which flags each subcommand has, and what they come to."""
+"""The flags of `serve` and `check`, made from the settings, and what they come to."""
 
 import argparse
-from collections.abc import Sequence
+from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
-from service.errors import ConfigurationError
 from service.settings import ENV_PREFIX, Settings, resolve_settings
 
 _CHECK_FLAGS = (
@@ -28,47 +27,35 @@ class CheckArguments:
     is_json: bool
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(message)
+def add_flags(command: str, parser: ArgumentParser) -> None:
+    if command == "serve":
+        _add_serve(parser)
+    else:
+        _add_check(parser)
 
 
-def parse_command_line(arguments: Sequence[str]) -> Settings | CheckArguments:
-    """The settings of `serve [--flag value …]`, completed from the environment, or a `check`.
-
-    Raises `ConfigurationError` with one sentence; `--help` prints and exits.
-    """
-    parser = _Parser(prog="python -m service", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,check}")
-    _add_serve(commands)
-    _add_check(commands)
-    given = vars(parser.parse_args(arguments))
-    if given.pop("command") == "serve":
+def settle(command: str, given: dict[str, Any]) -> Settings | CheckArguments:
+    """What the flags come to; those that are not given come from the environment."""
+    if command == "serve":
         return resolve_settings(given)
     source, is_json = given.pop("source"), given.pop("json")
     # The variables of a server may lie around here too, but nothing will listen.
     return CheckArguments(resolve_settings(given | {"host": "127.0.0.1"}), source, is_json)
 
 
-def _add_serve(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    serve = commands.add_parser(
-        "serve",
-        help="start the server",
-        allow_abbrev=False,
-        description="Every flag is also an environment variable: --max-num-seqs is "
-        f"{ENV_PREFIX}MAX_NUM_SEQS. Flags win.",
+def _add_serve(serve: ArgumentParser) -> None:
+    serve.description = (
+        f"Every flag is also an environment variable: --max-num-seqs is {ENV_PREFIX}MAX_NUM_SEQS. "
+        "Flags win."
     )
     for name, info in Settings.model_fields.items():
         _add_flag(serve, name, info)
 
 
-def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    check = commands.add_parser(
-        "check",
-        help="say whether an adapter would be accepted",
-        allow_abbrev=False,
-        description="Does what an upload does, without a server and without keeping anything. "
-        "Exit status: 0 = accepted, 1 = refused, 2 = it could not be found out.",
+def _add_check(check: ArgumentParser) -> None:
+    check.description = (
+        "Does what an upload does, without a server and without keeping anything. "
+        "Exit status: 0 = accepted, 1 = refused, 2 = it could not be found out."
     )
     check.add_argument(
         "source", type=Path, metavar="FOLDER", help="PEFT folder, or a .zip or .tar.gz of one"
@@ -78,7 +65,7 @@ def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
         _add_flag(check, name, Settings.model_fields[name])
 
 
-def _add_flag(parser: argparse.ArgumentParser, name: str, info: FieldInfo) -> None:
+def _add_flag(parser: ArgumentParser, name: str, info: FieldInfo) -> None:
     flag = "--" + name.replace("_", "-")
     text = f"{info.description} {_default_of(info)}".replace("%", "%%")
     if info.annotation is bool:

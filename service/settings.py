@@ -29,6 +29,9 @@ _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 _SERVICE_LINK = re.compile(ENV_PREFIX + "(PORT|SERVICE)_")
 """Kubernetes sets these in every pod beside a service that is called `repertoire`."""
 
+CLIENT_VARIABLES = frozenset({f"{ENV_PREFIX}CLIENT_URL", f"{ENV_PREFIX}CLIENT_KEY"})
+"""What the client and the commands of operators read; no settings of a server."""
+
 _GIB = 1 << 30
 
 
@@ -274,7 +277,7 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Variables that look like settings and are none, so that a typing error does not pass."""
-    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    known = CLIENT_VARIABLES | {ENV_PREFIX + name.upper() for name in Settings.model_fields}
     return sorted(
         name
         for name in environment

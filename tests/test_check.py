@@ -18,7 +18,8 @@ from service.adapters.compiling import CompileOutcome
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
 from service.check import Checker, Verdict, check_source
-from service.command_line import CheckArguments, parse_command_line
+from service.cli.parser import parse_command_line
+from service.command_line import CheckArguments
 from service.compiler.launcher import ChildCompiler
 from service.errors import ConfigurationError
 from tests.adapters.peft_folders import make_lora

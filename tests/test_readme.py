@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,9 +42,11 @@ def test_readme_blocks_run(tmp_path: Path) -> None:
 
 def run_block(kind: str, text: str, url: str) -> str:
     text = text.replace("http://127.0.0.1:8000", url).replace("curl -s", "curl --fail-with-body -s")
+    text = text.replace(".venv/bin/python", shlex.quote(sys.executable))
+    environment = os.environ | {"REPERTOIRE_CLIENT_URL": url}
     command = [sys.executable, "-c", text] if kind == "python" else ["bash", "-euc", text]
     result = subprocess.run(
-        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=240
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
     )
     assert result.returncode == 0, f"{text}\n{result.stdout}\n{result.stderr}"
     return result.stdout
@@ -59,4 +62,4 @@ def test_flags_that_the_readme_names_exist(flag: str) -> None:
     known = {"--" + name.replace("_", "-") for name in Settings.model_fields}
     switches = {name for name, info in Settings.model_fields.items() if info.annotation is bool}
     known |= {"--no-" + name.replace("_", "-") for name in switches}
-    assert flag in known | {"--help", "--json", "--build-arg"}
+    assert flag in known | {"--help", "--json", "--url", "--key", "--build-arg"}

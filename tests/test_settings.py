@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.command_line import parse_command_line
+from service.cli.parser import parse_command_line
 from service.errors import ConfigurationError
 from service.settings import Settings, unknown_variables
 

@@ -1,0 +1,49 @@
+"""What is shown while somebody waits: on stderr, and only to a person at a terminal."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from service.client.upload import Progress
+
+
+@contextmanager
+def sending(name: str) -> Iterator["Progress | None"]:
+    """A bar while bytes are sent, then a word that the server checks them."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"sending {name}", total=None)
+
+        def show(num_sent: int, num_bytes: int) -> None:
+            if num_sent < num_bytes:
+                bar.update(task, completed=num_sent, total=num_bytes)
+            else:
+                bar.update(task, description=f"checking {name}", completed=num_sent, total=None)
+
+        yield show
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    with console.status(text):
+        yield

@@ -1,0 +1,152 @@
+"""`adapters …` against the application on a port: what is printed where, and the exit status."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.__main__ import main
+from service.client import Client
+from tests.api.conftest import serve
+from tests.client.house_app import HouseApp
+
+Loras = Callable[[int], Path]
+
+
+class Line:
+    """Runs command lines against one server."""
+
+    def __init__(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self._url = url
+        self._capsys = capsys
+
+    def __call__(self, *words: object, status: int = 0) -> str:
+        """What goes to stdout, or for another status than 0 to stderr; nothing else is said."""
+        self._capsys.readouterr()
+        found = main([*map(str, words), "--url", self._url])
+        out, err = self._capsys.readouterr()
+        assert found == status, out + err
+        assert (err if status == 0 else out) == ""
+        return out if status == 0 else err
+
+
+@pytest.fixture
+def line(house: HouseApp, capsys: pytest.CaptureFixture[str]) -> Iterator[Line]:
+    with serve(house.app()) as url:
+        yield Line(url, capsys)
+
+
+def test_push_says_what_it_has_become(line: Line, lora: Loras) -> None:
+    text = line("adapters", "push", lora(1), "--name", "a")
+    assert text.startswith("a is now version 1\n")
+    assert "q_proj, v_proj" in text
+    assert "unused files    README.md" in text
+    text = line("adapters", "push", lora(1), "--name", "a")
+    assert text.startswith("a already was version 1\n")
+    made = json.loads(line("adapters", "push", lora(2), "--name", "a", "--json"))
+    assert (made["object"], made["version"], made["created"]) == ("adapter.version", 2, True)
+
+
+def test_pointers_are_moved_and_shown(line: Line, lora: Loras) -> None:
+    for seed in (1, 2):
+        line("adapters", "push", lora(seed), "--name", "a")
+    text = line("adapters", "alias", "a", "stable=1", "canary=1:95,2:5", "--current", "1")
+    assert text.startswith("a is at version 1\n")
+    assert "canary=1:95/2:5, stable=1" in text
+    line("adapters", "alias", "a", "canary=")
+    shown = json.loads(line("adapters", "show", "a", "--json"))
+    assert shown["aliases"] == {"stable": 1}
+    assert [one["version"] for one in shown["versions"]] == [1, 2]
+    back = line("adapters", "rollback", "a", "--if-match", shown["etag"])
+    assert back.startswith("a is at version 2\n")
+    stale = line("adapters", "rollback", "a", "--if-match", shown["etag"], status=1)
+    assert stale.startswith("repertoire: ")
+    assert stale.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", ["stable", "=1", "stable=x", "stable=1:x", "stable=1:2:3"])
+def test_an_alias_that_cannot_be_read_is_told(line: Line, wrong: str) -> None:
+    text = line("adapters", "alias", "a", wrong, status=2)
+    assert repr(wrong) in text
+
+
+def test_a_listing_is_a_table_or_a_json_array(line: Line, lora: Loras) -> None:
+    assert json.loads(line("adapters", "list", "--json")) == []
+    for name in ("b", "a" * 100):
+        line("adapters", "push", lora(1), "--name", name)
+    head, *rows = line("adapters", "list").splitlines()
+    assert head.split() == ["NAME", "VERSION", "KIND", "RANK", "SIZE", "TIER", "STATE", "ALIASES"]
+    assert [row.split()[:3] for row in rows] == [["a" * 100, "1", "lora"], ["b", "1", "lora"]]
+    listed = json.loads(line("adapters", "list", "--json"))
+    assert [one["name"] for one in listed] == ["a" * 100, "b"]
+
+
+def test_what_is_deleted_is_gone(line: Line, lora: Loras) -> None:
+    line("adapters", "push", lora(1), "--name", "a")
+    assert line("adapters", "rm", "a").startswith("a is deleted")
+    text = line("adapters", "rm", "a", status=1)
+    assert text == "repertoire: The adapter 'a' does not exist.\n"
+    error = json.loads(line("adapters", "show", "a", "--json", status=1))["error"]
+    assert (error["status"], error["code"], error["reasons"]) == (404, "adapter_not_found", [])
+
+
+def test_a_refusal_lists_every_reason(line: Line, lora: Loras, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(lora(1), folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config |= {"new\x1b[31m[red]": True, "lora_alpha": "x"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    text = line("adapters", "push", folder, "--name", "a", status=1)
+    first, *reasons = text.splitlines()
+    assert first == "repertoire: it is refused:"
+    assert len(reasons) >= 2
+    assert any("(lora_alpha)" in reason for reason in reasons)
+    assert any(r"new\x1b[31m[red]" in reason for reason in reasons)
+    assert "\x1b" not in text
+
+
+def test_no_answer_and_no_file_are_told_apart_from_a_refusal(
+    line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "No such file" in line("adapters", "push", tmp_path / "x", "--name", "a", status=2)
+    assert main(["adapters", "list", "--url", "http://127.0.0.1:1"]) == 2
+    assert capsys.readouterr().err == "repertoire: Nothing answers at http://127.0.0.1:1.\n"
+
+
+def test_progress_is_for_terminals(
+    line: Line, lora: Loras, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("service.cli.progress.sys.stderr.isatty", lambda: True)
+    assert main(["adapters", "push", str(lora(1)), "--name", "a", "--url", line._url]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("a is now version 1\n")
+    assert "a is now" not in err
+    assert "a" in err
+
+
+@pytest.mark.parametrize(("verdict", "status"), [("exact", 0), ("differs", 1)])
+def test_a_verdict_is_the_exit_status(
+    verdict: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = {
+        "name": "a", "version": 3, "digest": "sha256:00", "verdict": verdict, "dtype": "float32",
+        "max_logit_difference": 2e-6, "base_difference": 0.0, "tolerance": 1e-4, "positions": 96,
+        "checked_at": 5,
+    }  # fmt: skip
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert (request.method, request.url.raw_path) == ("POST", b"/v1/adapters/a@3/verify")
+        return httpx.Response(200, json=body)
+
+    transport = httpx.MockTransport(answer)
+    monkeypatch.setattr(
+        "service.cli.operate.Client", lambda url, key: Client(url, key, transport=transport)
+    )
+    assert main(["adapters", "verify", "a@3"]) == status
+    expected = (
+        f"a@3: {verdict}, logits differ by 2e-06 where 0.0001 is allowed (float32, 96 positions)\n"
+    )
+    assert capsys.readouterr().out == expected

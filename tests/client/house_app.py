@@ -1,0 +1,49 @@
+"""The whole application over a real store and a fake engine, in process or on a port."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from service.client import AsyncClient, RetryPolicy
+from tests.adapters.house import House
+from tests.adapters.tiny_base import TinyBase
+from tests.api.conftest import World
+
+
+@dataclass
+class HouseApp:
+    root: Path
+    base: TinyBase
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def app(self) -> FastAPI:
+        house = House(self.root, self.base.description)
+        world = World(base=self.base.description, registry=house.registry, settings=self.settings)
+        app = world.app()
+
+        @asynccontextmanager
+        async def running() -> AsyncIterator[None]:
+            await house.service.start()
+            try:
+                yield
+            finally:
+                await house.service.close()
+
+        services = replace(app.state.services, adapters=house.service, running=running)
+        app.state.services = services
+        return app
+
+    @asynccontextmanager
+    async def client(
+        self, key: str | None = None, retry: RetryPolicy | None = None
+    ) -> AsyncIterator[AsyncClient]:
+        app = self.app()
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app)
+            async with AsyncClient("http://test", key, retry=retry, transport=transport) as client:
+                yield client
