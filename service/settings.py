@@ -89,6 +89,11 @@ class Settings(BaseSettings):
         description="Bits of the base's linear modules (name): nf4 and fp4 = 4, int8 = 8; a base"
         " that is stored so is loaded so.",
     )
+    native_kernels: bool = Field(
+        True,
+        description="Compile the C++ kernels for this processor and use them, where there is a"
+        " compiler (switch).",
+    )
     threads: int | None = Field(
         None, gt=0, description="Compute threads (count); by default one per physical core."
     )

@@ -145,7 +145,7 @@ def add_adaptions(out: torch.Tensor, query: torch.Tensor, layer: int, context: S
     """
     if not context.adaptions:
         return
-    for run in context.runs:
+    for run in context.rows.runs:
         parts = context.adaptions.get(run.slot, {}).get(layer)
         if parts is not None:
             mine = query[run.start : run.stop].transpose(0, 1)

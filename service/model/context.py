@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from service.core import NO_SLOT
+from service.model.native.kernel import MAX_RUN_ROWS, NativeTerms, RunTable
 from service.step import Segment, Step, VirtualRow
 
 
@@ -36,6 +37,31 @@ def runs_of(row_slot: list[int], row_task: list[int] | None = None) -> list[Slot
     return runs
 
 
+@dataclass(frozen=True, slots=True)
+class RowRuns:
+    """The rows that one kind of site sees: all of the step, or those whose logits are wanted."""
+
+    num_rows: int = 0
+    runs: tuple[SlotRun, ...] = ()
+    slots: frozenset[int] = frozenset()
+    short: RunTable = field(default_factory=lambda: RunTable(()))
+    """Runs for the native kernel."""
+    long: tuple[SlotRun, ...] = ()
+    """The others."""
+
+    @classmethod
+    def of(cls, row_slot: list[int], row_task: list[int] | None) -> "RowRuns":
+        runs = runs_of(row_slot, row_task)
+        short = [(r.slot, r.start, r.stop) for r in runs if r.stop - r.start <= MAX_RUN_ROWS]
+        return cls(
+            len(row_slot),
+            tuple(runs),
+            frozenset(run.slot for run in runs),
+            RunTable(short),
+            tuple(run for run in runs if run.stop - run.start > MAX_RUN_ROWS),
+        )
+
+
 def by_rows(segments: list[Segment], value: Callable[[Segment], int]) -> list[int]:
     """A value of each row's own sequence; padding counts as the sequence it stands in front of."""
     values: list[int] = []
@@ -49,11 +75,11 @@ def by_rows(segments: list[Segment], value: Callable[[Segment], int]) -> list[in
 class StepContext:
     """Everything but `segments` is derived from the step once, not once per layer."""
 
-    num_rows: int = 0
-    num_wanted: int = 0
-    runs: list[SlotRun] = field(default_factory=list)
+    native: NativeTerms | None = None
+    """The same from step to step."""
+    rows: RowRuns = field(default_factory=RowRuns)
     """For sites that see all rows."""
-    wanted_runs: list[SlotRun] = field(default_factory=list)
+    wanted: RowRuns = field(default_factory=RowRuns)
     """For sites that see only the rows whose logits are wanted."""
     segments: list[Segment] = field(default_factory=list)
     num_decode: int = 0
@@ -72,11 +98,9 @@ class StepContext:
     """Attention masks of this step by (first row, sliding window, whether biased)."""
 
     def begin(self, step: Step, wanted: list[int], write_index: torch.Tensor) -> None:
-        self.num_rows = len(step.token_ids)
-        self.num_wanted = len(wanted)
         tasks = _tasks_of(step)
-        self.runs = runs_of(step.row_slot, tasks)
-        self.wanted_runs = runs_of(
+        self.rows = RowRuns.of(step.row_slot, tasks)
+        self.wanted = RowRuns.of(
             [step.row_slot[row] for row in wanted], tasks and [tasks[row] for row in wanted]
         )
         self.segments = step.segments

@@ -22,6 +22,7 @@ from service.model.lanes.build import prepare
 from service.model.lanes.lane import LaneChoice
 from service.model.lanes.self_test import choose_lane
 from service.model.memory import PastCost
+from service.model.native.kernel import load_native
 from service.model.probe import probe
 from service.model.sites import Site
 from service.model.tokenizer import HFTokenizer
@@ -42,6 +43,8 @@ class LoadOptions:
     dtype: str = "auto"
     max_model_len: int | None = None
     quantization: Quantization = "none"
+    native_folder: Path | None = None
+    """Where compiled kernels are kept; None = torch alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ def load_base(options: LoadOptions) -> LoadedBase:
     device = resolve_device(options.device)
     model = _load_model(folder, quantization, resolve_dtype(options.dtype, device), device)
     context = StepContext()
+    if options.native_folder is not None:
+        context.native = load_native(options.native_folder, model.dtype, device)
     length_classes = prepare(model, lane.name, context)
     found = probe(model, lane.name)
     max_model_len = _max_model_len(config, options.max_model_len)

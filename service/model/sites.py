@@ -1,14 +1,15 @@
 """Sites: modules of the base whose forward also applies the adapters of the step's rows."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
 from service.base import RowMap, SiteKind
-from service.model.context import SlotRun, StepContext
-from service.operator.terms import Terms
+from service.model.context import RowRuns, SlotRun, StepContext
+from service.model.native.kernel import NATIVE_TERMS, NativeTerms, TermTable
+from service.operator.terms import TERM_NAMES, VECTORS, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,23 @@ class Site:
         self._base_forward: Callable[[torch.Tensor], torch.Tensor] = module.forward
         self._context = context
         self._forms: dict[int, SiteForm] = {}
+        self._table = TermTable()
+        self._foreign_slots: set[int] = set()
+        """Of forms that the native kernel does not know."""
         module.forward = self.forward
 
     def set_form(self, slot: int, form: SiteForm) -> None:
         self._forms[slot] = form
+        native = self._context.native
+        if native is not None and self.kind != "embedding" and _is_native(form, native):
+            self._table.set(slot, form.terms)
+        else:
+            self._foreign_slots.add(slot)
 
     def drop_form(self, slot: int) -> None:
         self._forms.pop(slot, None)
+        self._table.clear(slot)
+        self._foreign_slots.discard(slot)
 
     def private_copy(self, parameters: dict[str, torch.Tensor]) -> torch.nn.Module:
         """The base's module with some parameters replaced."""
@@ -60,28 +71,39 @@ class Site:
         return module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self._forms:
-            return self._base_forward(x)
-        runs, num_rows = self._rows()
-        active = [(run, self._forms[run.slot]) for run in runs if run.slot in self._forms]
-        if not active:
+        rows = self._context.wanted if self.rows == "wanted" else self._context.rows
+        if rows.slots.isdisjoint(self._forms):
             return self._base_forward(x)
         if self.rows == "heads":
             # Such modules act on the last dimension alone, so the rows may come first.
-            return self._adapted(active, num_rows, x.transpose(1, 2).contiguous()).transpose(1, 2)
-        return self._adapted(active, num_rows, x)
+            return self._adapted(rows, x.transpose(1, 2).contiguous()).transpose(1, 2)
+        return self._adapted(rows, x)
 
-    def _adapted(
-        self, active: list[tuple[SlotRun, SiteForm]], num_rows: int, x: torch.Tensor
-    ) -> torch.Tensor:
-        y = self._base_forward(self._transformed(active, num_rows, x))
-        self._apply(active, num_rows, x, y)
+    def _adapted(self, rows: RowRuns, x: torch.Tensor) -> torch.Tensor:
+        if not rows.slots.isdisjoint(self._foreign_slots):
+            active = self._active(rows.runs)
+            y = self._base_forward(self._transformed(active, rows.num_rows, x))
+            self._apply(active, rows.num_rows, x, y)
+            return y
+        y = self._base_forward(x)
+        runs = rows.long if self._apply_native(rows, x, y) else rows.runs
+        if runs:
+            self._apply(self._active(runs), rows.num_rows, x, y)
         return y
 
-    def _rows(self) -> tuple[list[SlotRun], int]:
-        if self.rows == "wanted":
-            return self._context.wanted_runs, self._context.num_wanted
-        return self._context.runs, self._context.num_rows
+    def _apply_native(self, rows: RowRuns, x: torch.Tensor, y: torch.Tensor) -> bool:
+        """False when the short runs are left to the torch twin, as all others are."""
+        native = self._context.native
+        if native is None:
+            return False
+        x, y = self._flat(x, rows.num_rows), self._flat(y, rows.num_rows)
+        if not (native.takes(x) and native.takes(y)):
+            return False
+        native.add_to(self._table, rows.short, x, y)
+        return True
+
+    def _active(self, runs: Iterable[SlotRun]) -> list[tuple[SlotRun, SiteForm]]:
+        return [(run, self._forms[run.slot]) for run in runs if run.slot in self._forms]
 
     def _transformed(
         self, active: list[tuple[SlotRun, SiteForm]], num_rows: int, x: torch.Tensor
@@ -125,3 +147,15 @@ class Site:
             if tensor.shape[:dim].numel() == num_rows:
                 return tensor.view(num_rows, *tensor.shape[dim:])
         raise RuntimeError(f"{self.path} saw {list(tensor.shape)}, which is not {num_rows} rows")
+
+
+def _is_native(form: SiteForm, native: NativeTerms) -> bool:
+    if form.module is not None:
+        return False
+    present = {name: getattr(form.terms, name) for name in TERM_NAMES}
+    tensors = {name: tensor for name, tensor in present.items() if tensor is not None}
+    return set(tensors) <= NATIVE_TERMS and all(
+        tensor.is_contiguous()
+        and tensor.dtype == (torch.float32 if name in VECTORS else native.dtype)
+        for name, tensor in tensors.items()
+    )

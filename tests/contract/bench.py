@@ -1,5 +1,6 @@
 """One architecture, and one adapter of every variant made for it by peft and compiled by us."""
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.contract.support import Cell, spoken
 from tests.contract.targets import Targets
 from tests.contract.variants import ALL, BARE, LORA
 
+KERNELS = Path(tempfile.gettempdir()) / "repertoire-test-kernels"
+"""Compiled once for all runs."""
 TOLERANCE = 1e-4
 PROBE = [11, 5, 9, 40, 17, 6, 77, 30]
 """Holds the tokens and the invocation that some variants are about."""
@@ -87,7 +90,8 @@ def make_bench(
     dtype: str = "float32",
 ) -> Bench:
     folder = make_base(architecture, root / architecture)
-    base = load_base(LoadOptions(str(folder), device=device, dtype=dtype))
+    options = LoadOptions(str(folder), device=device, dtype=dtype, native_folder=KERNELS)
+    base = load_base(options)
     source = CompiledFolders(base, root / "work")
     bench = Bench(architecture, folder, base, source, ARCHITECTURES[architecture].targets)
     for seed, variant in enumerate(variants):
