@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import adapters, aliases, chat, completions, health, models
+from service.api import adapters, aliases, chat, completions, deletions, health, models
 from service.api.auth import AuthMiddleware
 from service.api.dependencies import Services
 from service.api.document import install_document
@@ -30,7 +30,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(health.router)
     if services.settings.metrics_port is None:
         app.include_router(health.metrics_router)
-    for routes in (completions, chat, models, adapters, aliases):
+    for routes in (completions, chat, models, adapters, aliases, deletions):
         app.include_router(routes.router, prefix=API_PREFIX)
     install_handlers(app)
     install_document(app)

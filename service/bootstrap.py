@@ -94,6 +94,7 @@ def build_services(settings: Settings) -> Services:
         is_base_strict=settings.strict_base,
         is_checking_uploads=settings.verify_uploads,
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
+        deleted_retention_s=settings.deleted_retention_s,
     )
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     base_name = base.description.name

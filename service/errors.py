@@ -6,6 +6,7 @@ RepertoireError
 ├── ModelNotFound             neither the base nor an adapter that may be used; carries `param`
 ├── AdapterNotFound           a management call names an adapter that does not exist
 ├── NameConflict              the name is taken by something that cannot be replaced
+│   └── VersionInUse          pointers lead to the version; carries `pointers`
 ├── UnknownTarget             a pointer is to move to, or is, what does not exist; carries `param`
 ├── PreconditionFailed        what the caller has seen of an adapter is no longer so
 ├── AdapterRefused            the upload cannot be served exactly; carries the list of reasons
@@ -54,6 +55,15 @@ class AdapterNotFound(RepertoireError):
 
 class NameConflict(RepertoireError):
     pass
+
+
+class VersionInUse(NameConflict):
+    def __init__(self, version: str, pointers: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{version!r} cannot be deleted while pointers lead to it: {', '.join(pointers)}."
+        )
+        self.pointers = pointers
+        """As a PATCH names them: `current`, `aliases.<alias>`."""
 
 
 class UnknownTarget(RepertoireError):

@@ -129,6 +129,12 @@ class Settings(BaseSettings):
     )
     disk_adapter_bytes: ByteSize = _bytes(20 * _GIB, "Compiled adapters in the cache folder.")
     store_bytes: ByteSize = _bytes(100 * _GIB, "Uploaded adapters in the store.")
+    deleted_retention_s: float = Field(
+        7 * 24 * 3600.0,
+        ge=0,
+        le=10 * 365 * 24 * 3600.0,
+        description="How long what is deleted can be restored (seconds); 0 = not at all.",
+    )
     max_upload_bytes: ByteSize = _bytes(2 * _GIB, "One upload, packed and unpacked.")
     max_body_bytes: ByteSize = _bytes(16 << 20, "Body of any other request.")
     compile_timeout_s: float = Field(

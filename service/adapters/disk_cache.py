@@ -6,17 +6,17 @@ whoever has it open goes on reading it.
 
 import hashlib
 import os
-import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from service.adapters import durable
 from service.adapters.compiled import COMPILER_VERSION, CompiledHeader, read_header
+from service.adapters.forms import FORM_NAME, SUFFIX, FormFolder
 from service.adapters.scratch import Scratch, remove
 from service.adapters.sealed import copy_sealed, is_intact
 from service.base import BaseDescription
@@ -29,14 +29,13 @@ Rebuild = Callable[[str, Path], Path]
 May raise what a compile raises.
 """
 
-_SUFFIX = ".terms"
-
 
 class DiskCache:
     def __init__(
         self, folder: Path, budget_bytes: int, base: BaseDescription, rebuild: Rebuild
     ) -> None:
         self._folder = folder
+        self._files = FormFolder(folder)
         self._scratch = Scratch(folder / "tmp")
         self._budget = budget_bytes
         self._base = base
@@ -54,8 +53,7 @@ class DiskCache:
     def start(self) -> None:
         """Learn what an earlier process left; half-written files go."""
         self._scratch.open()
-        pattern = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}" + re.escape(_SUFFIX))
-        found = [path for path in self._folder.iterdir() if pattern.fullmatch(path.name)]
+        found = [path for path in self._folder.iterdir() if FORM_NAME.fullmatch(path.name)]
         for path in sorted(found, key=lambda path: path.stat().st_mtime_ns):
             self._sizes[path.name] = path.stat().st_size
         self._evict(keep="")
@@ -82,9 +80,14 @@ class DiskCache:
             if not self.has(digest):
                 self._install(digest, compiled).close()
 
+    def bytes_by_digest(self) -> Mapping[str, int]:
+        return self._files.bytes_by_digest()
+
     def drop(self, digest: str) -> None:
+        """Remove every form of it, those of other bases included."""
         with self._flight(digest), self._lock:
-            self._forget(self._name(digest))
+            for name in {self._name(digest), *self._files.names(digest)}:
+                self._forget(name)
 
     def stats(self) -> TierStats:
         with self._lock:
@@ -100,7 +103,7 @@ class DiskCache:
             )
 
     def _name(self, digest: str) -> str:
-        return f"{digest}-{self._variant}{_SUFFIX}"
+        return f"{digest}-{self._variant}{SUFFIX}"
 
     def _flight(self, digest: str) -> threading.Lock:
         """One builder per version at a time; the others wait for its result."""

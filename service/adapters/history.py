@@ -1,9 +1,11 @@
 """What has happened to one name: the operations of its journal, and the state they add up to.
 
 Pure. Version numbers are never reused, and content once recorded is remembered beyond a delete, so
-that a folder shipped with the store does not come back after somebody deleted it.
+that a folder shipped with the store does not come back after somebody deleted it. What is deleted
+keeps its content until a `Purge` says that it is given up.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -52,16 +54,46 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
+    """The name goes with all its versions and aliases."""
+
     created_at: int
 
 
-Operation = Publish | Point | Move | Rollback | Delete
+@dataclass(frozen=True, slots=True)
+class DeleteVersion:
+    """One version goes; no pointer leads to it."""
+
+    number: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """A deleted version comes back under its number; pointers of a living name stay."""
+
+    created_at: int
+    number: int | None = None
+    """None is the whole name, as it was when it was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Deleted versions are given up for good: nothing restores them after this."""
+
+    numbers: tuple[int, ...]
+    created_at: int
+
+
+Operation = Publish | Point | Move | Rollback | Delete | DeleteVersion | Restore | Purge
 _OPERATIONS: dict[str, type[Operation]] = {
     "publish": Publish,
     "point": Point,
     "move": Move,
     "rollback": Rollback,
     "delete": Delete,
+    "delete_version": DeleteVersion,
+    "restore": Restore,
+    "purge": Purge,
 }
 _NAMES = {kind: name for name, kind in _OPERATIONS.items()}
 
@@ -84,12 +116,32 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
 
 
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    version: Publish
+    deleted_at: int
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grave:
+    """What a deleted name was, beside its versions."""
+
+    numbers: frozenset[int]
+    current: int
+    aliases: Mapping[str, Shares]
+    trail: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class NameHistory:
-    """The replay of one journal; changed by `apply` alone."""
+    """The replay of one journal; changed by `apply` alone.
+
+    Invariants: a name with versions has a current one, and no two versions have the same content.
+    """
 
     versions: dict[int, Publish] = field(default_factory=dict)
-    """Addressable versions: those published since the last delete."""
+    """Addressable versions: those published or restored, and not deleted since."""
     current: int | None = None
     """None while the name is deleted or was never published."""
     aliases: dict[str, Shares] = field(default_factory=dict)
@@ -100,11 +152,16 @@ class NameHistory:
     highest_number: int = 0
     digests: set[str] = field(default_factory=set)
     """Of every version ever published, deleted ones included."""
+    deleted: dict[int, Deleted] = field(default_factory=dict)
+    """Versions that were deleted and not given up."""
+    grave: Grave | None = None
+    """None unless the name is deleted."""
 
     def apply(self, operation: Operation) -> None:
         self.num_operations += 1
         match operation:
             case Publish(number=number, digest=digest):
+                self.grave = None
                 self.versions[number] = operation
                 self._lead_to(number)
                 self.highest_number = max(self.highest_number, number)
@@ -118,9 +175,39 @@ class NameHistory:
                 while self.trail and self.trail.pop() != number:
                     pass
                 self.current = number
-            case Delete():
-                self.versions, self.aliases, self.trail = {}, {}, []
-                self.current = None
+            case Delete(created_at=created_at):
+                self._bury(created_at)
+            case DeleteVersion(number=number, created_at=created_at):
+                self.deleted[number] = Deleted(self.versions.pop(number), created_at)
+            case Restore(number=None):
+                self._dig_up()
+            case Restore(number=int(number)):
+                self.grave = None
+                self.versions[number] = self.deleted.pop(number).version
+                if self.current is None:
+                    self.current = number
+            case Purge(numbers=numbers):
+                for number in numbers:
+                    del self.deleted[number]
+                if self.grave is not None and not self.grave.numbers & self.deleted.keys():
+                    self.grave = None
+
+    def _bury(self, created_at: int) -> None:
+        if self.current is not None:
+            numbers = frozenset(self.versions)
+            self.grave = Grave(numbers, self.current, self.aliases, tuple(self.trail))
+        for number, version in self.versions.items():
+            self.deleted[number] = Deleted(version, created_at)
+        self.versions, self.aliases, self.trail = {}, {}, []
+        self.current = None
+
+    def _dig_up(self) -> None:
+        """Raises AttributeError or KeyError where there is no such name to restore."""
+        grave: Any = self.grave
+        for number in grave.numbers:
+            self.versions[number] = self.deleted.pop(number).version
+        self.current, self.trail = grave.current, list(grave.trail)
+        self.aliases, self.grave = dict(grave.aliases), None
 
     def _lead_to(self, number: int | None) -> None:
         if number is None or number == self.current:

@@ -33,6 +33,11 @@ def check_expected(name: str, history: NameHistory, expected: Collection[int] | 
     """`expected` are the numbers of operations that the caller has seen; None is any."""
     if not history.versions:
         raise AdapterNotFound(name)
+    check_revision(name, history, expected)
+
+
+def check_revision(name: str, history: NameHistory, expected: Collection[int] | None) -> None:
+    """Of a deleted name too."""
     if expected is not None and history.num_operations not in expected:
         raise PreconditionFailed(
             f"The adapter {name!r} was changed meanwhile; read it again and decide anew."

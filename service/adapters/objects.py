@@ -32,6 +32,9 @@ class ObjectFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def num_bytes(self, digest: str) -> int:
+        return sum(path.stat().st_size for path in self.path(digest).iterdir())
+
     def add(self, outcome: CompileOutcome, draft: Path) -> None:
         """Moves the used files out of where they were staged; `draft` lies on the same disk."""
         target = self.path(outcome.manifest.digest)

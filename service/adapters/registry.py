@@ -61,8 +61,12 @@ class AdapterRegistry:
     def acquire(self, model: str, key: str | None = None) -> AdapterRef:
         """Bind a request to the version that `model` names now. Raises `ModelNotFound`."""
         ref = self.resolve(model, key)
-        self._uses[ref.digest] += 1
+        self.hold(ref)
         return ref
+
+    def hold(self, ref: AdapterRef) -> None:
+        """Count a use of content that no name need lead to (yet), until `release`."""
+        self._uses[ref.digest] += 1
 
     def release(self, ref: AdapterRef) -> None:
         self._uses[ref.digest] -= 1
@@ -73,6 +77,9 @@ class AdapterRegistry:
 
     def in_use(self, digest: str) -> int:
         return self._uses[digest]
+
+    def digests_in_use(self) -> frozenset[str]:
+        return frozenset(self._uses)
 
     async def drain(self, digest: str) -> None:
         """Wait until no request is bound to the version; a name may still lead to it."""

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 from service.adapters.backends.record_files import RecordFiles
 from service.adapters.backends.records import RecordLogs
 from service.adapters.compiling import CompileOutcome
-from service.adapters.history import Delete, NameHistory, Operation, Publish
+from service.adapters.history import NameHistory, Operation, Publish
 from service.adapters.journal import Journal
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
@@ -52,8 +52,9 @@ class AdapterStore:
         self._manifests: dict[str, Manifest] = {}
         self._lock: int | None = None
 
-    def open(self) -> None:
-        """Take the store, remove what a crash left over and replay the journal; once is enough."""
+    def open(self, *, is_tidied: bool = True) -> None:
+        """Take the store, replay the journal and remove what a crash left over, unless told not to;
+        once is enough."""
         if self._lock is not None:
             return
         try:
@@ -62,16 +63,12 @@ class AdapterStore:
         except OSError as error:
             raise ConfigurationError(f"The adapter store {self.root} cannot be written.") from error
         self._take_lock()
-        for leftover in self.temporary.iterdir():
-            _remove(leftover)
         self._histories = {name: self._journal.replay(name) for name in self._journal.names()}
-        referenced = self._referenced()
         for digest in self._objects.digests():
-            manifest = self._objects.manifest(digest)
-            if digest not in referenced:
-                self._objects.remove(digest)
-            elif manifest is not None:
+            if (manifest := self._objects.manifest(digest)) is not None:
                 self._manifests[digest] = manifest
+        if is_tidied:
+            self._tidy()
 
     def close(self) -> None:
         if self._lock is not None:
@@ -81,6 +78,10 @@ class AdapterStore:
     def names(self) -> list[str]:
         """Names that can be served, sorted."""
         return sorted(name for name, history in self._histories.items() if history.versions)
+
+    def names_with_deleted(self) -> list[str]:
+        """Names that have deleted versions or are deleted as a whole, sorted."""
+        return sorted(name for name, history in self._histories.items() if history.deleted)
 
     def history(self, name: str) -> NameHistory:
         return self._histories.get(name) or NameHistory()
@@ -98,6 +99,16 @@ class AdapterStore:
         budget = self._limits.store_budget_bytes
         if budget is not None and self.num_bytes() + num_bytes > budget:
             raise StoreFull(f"The adapter store is full: its budget is {budget} bytes.")
+
+    def check_disk(self, num_bytes: int) -> None:
+        if shutil.disk_usage(self.root).free < num_bytes:
+            raise StoreFull("The disk of the adapter store is full.")
+
+    def check_num_adapters(self, name: str) -> None:
+        """Raises `StoreFull` when `name` would be one adapter too many."""
+        is_new_name = not self.history(name).versions
+        if is_new_name and len(self.names()) >= self._limits.max_adapters:
+            raise StoreFull(f"The store holds {self._limits.max_adapters} adapters, its limit.")
 
     def publish(
         self, name: str, outcome: CompileOutcome, created_at: int, verdict: Verdict | None = None
@@ -121,16 +132,12 @@ class AdapterStore:
                     self._add_object(name, outcome)
                     is_first = self._append(name, operation)
                 except (OSError, StoreFull):
-                    self.remove_unreferenced(manifest.digest)
+                    self.remove_unreferenced([manifest.digest])
                     raise
                 if is_first:
                     current = self._histories[name].current_version()
                     assert current is not None
                     return Published(current, is_created=True)
-
-    def delete(self, name: str, created_at: int) -> bool:
-        """False when there is nothing to delete."""
-        return self.change(name, lambda known: Delete(created_at) if known.versions else None)
 
     def change(self, name: str, decide: Callable[[NameHistory], Operation | None]) -> bool:
         """Record what `decide` makes of the name's state; False when that is nothing.
@@ -143,15 +150,46 @@ class AdapterStore:
                     return True
         return False
 
-    def is_referenced(self, digest: str) -> bool:
-        return digest in self._referenced()
+    def is_live(self, digest: str) -> bool:
+        """Whether some version has this content that is not deleted."""
+        return digest in self.live_digests()
 
-    def remove_unreferenced(self, digest: str) -> bool:
-        if self.is_referenced(digest):
-            return False
-        self._objects.remove(digest)
-        self._manifests.pop(digest, None)
-        return True
+    def live_digests(self) -> set[str]:
+        return {
+            version.digest
+            for history in self._histories.values()
+            for version in history.versions.values()
+        }
+
+    def kept_digests(self, given_up: Mapping[str, Collection[int]] | None = None) -> set[str]:
+        """Content of versions, deleted ones included but for the numbers `given_up` by name."""
+        kept = self.live_digests()
+        for name, history in self._histories.items():
+            gone = (given_up or {}).get(name, ())
+            kept |= {
+                one.version.digest for number, one in history.deleted.items() if number not in gone
+            }
+        return kept
+
+    def known_digests(self) -> set[str]:
+        """Of everything that was ever a version here."""
+        return set[str]().union(*(history.digests for history in self._histories.values()))
+
+    def stored_digests(self) -> list[str]:
+        """Of every object that lies here, whether anything needs it or not."""
+        return self._objects.digests()
+
+    def object_bytes(self, digest: str) -> int:
+        manifest = self._manifests.get(digest)
+        return self._objects.num_bytes(digest) if manifest is None else manifest.num_bytes
+
+    def remove_unreferenced(self, digests: Iterable[str]) -> list[str]:
+        """Those that were removed, because no version has them, not even a deleted one."""
+        removed = sorted(set(digests) - self.kept_digests())
+        for digest in removed:
+            self._objects.remove(digest)
+            self._manifests.pop(digest, None)
+        return removed
 
     def _add_object(self, name: str, outcome: CompileOutcome) -> None:
         manifest = outcome.manifest
@@ -162,9 +200,7 @@ class AdapterStore:
                 self._objects.remove(manifest.digest)
             self._objects.add(outcome, self.temporary / f"object-{uuid.uuid4().hex}")
             self._manifests[manifest.digest] = manifest
-        is_new_name = not self.history(name).versions
-        if is_new_name and len(self.names()) >= self._limits.max_adapters:
-            raise StoreFull(f"The store holds {self._limits.max_adapters} adapters, its limit.")
+        self.check_num_adapters(name)
 
     def _append(self, name: str, operation: Operation) -> bool:
         history = self._histories.setdefault(name, NameHistory())
@@ -176,12 +212,10 @@ class AdapterStore:
         history.apply(operation)
         return True
 
-    def _referenced(self) -> set[str]:
-        return {
-            version.digest
-            for history in self._histories.values()
-            for version in history.versions.values()
-        }
+    def _tidy(self) -> None:
+        for leftover in self.temporary.iterdir():
+            _remove(leftover)
+        self.remove_unreferenced(self._objects.digests())
 
     def _take_lock(self) -> None:
         """Patient: a child that a killed server was just starting holds the lock until it runs."""

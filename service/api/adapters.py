@@ -1,4 +1,4 @@
-"""Routes of adapters: publish, list, look at, delete."""
+"""Routes of adapters: publish, list, look at, verify."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,6 @@ from service.api.parameters import AdapterName, AdapterSelector
 from service.api.schemas.adapters import (
     Adapter,
     AdapterPage,
-    DeletedAdapter,
     PublishedAdapter,
     VerifiedAdapter,
 )
@@ -89,9 +88,13 @@ async def list_adapters(
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="Adapters per page.")] = 100,
     after: Annotated[str | None, Query(description="Name after which the page begins.")] = None,
+    deleted: Annotated[
+        bool, Query(description="Those that are deleted and can be restored, instead.")
+    ] = False,
 ) -> AdapterPage:
     adapters: AdapterService = services.adapters
-    views, has_more = adapters.list(limit, after)
+    pages = adapters.deletions.list_deleted if deleted else adapters.list
+    views, has_more = pages(limit, after)
     return AdapterPage(data=[Adapter.of(view) for view in views], has_more=has_more)
 
 
@@ -102,17 +105,6 @@ async def get_adapter(name: AdapterName, response: Response, services: ServicesD
     view = adapters.get(name)
     response.headers["ETag"] = etag(view.revision)
     return Adapter.of(view)
-
-
-@router.delete(
-    "/{name}", summary="Delete an adapter with all its versions", responses=answers(404, 409)
-)
-async def delete_adapter(
-    name: AdapterName, services: ServicesDep, _: PublisherDep
-) -> DeletedAdapter:
-    adapters: AdapterService = services.adapters
-    await adapters.delete(name)
-    return DeletedAdapter(name=name)
 
 
 @router.post(

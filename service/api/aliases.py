@@ -42,10 +42,10 @@ async def move_pointers(
     _: PublisherDep,
     if_match: IfMatch = None,
 ) -> Adapter:
-    wanted, expected = body.to_move(), _expected(if_match)
+    wanted = body.to_move()
     adapters: AdapterService = services.adapters
-    view = await adapters.aliases.move(name, wanted, expected)
-    return _answer(view, response)
+    view = await adapters.aliases.move(name, wanted, expected(if_match))
+    return answer(view, response)
 
 
 @router.post(
@@ -62,20 +62,20 @@ async def roll_back(
 ) -> Adapter:
     """Called again, it goes back further. What it left is reached by PATCH or by its number."""
     adapters: AdapterService = services.adapters
-    view = await adapters.aliases.rollback(name, _expected(if_match))
-    return _answer(view, response)
+    view = await adapters.aliases.rollback(name, expected(if_match))
+    return answer(view, response)
 
 
 def etag(revision: int) -> str:
     return f'"{revision}"'
 
 
-def _answer(view: AdapterView, response: Response) -> Adapter:
+def answer(view: AdapterView, response: Response) -> Adapter:
     response.headers["ETag"] = etag(view.revision)
     return Adapter.of(view)
 
 
-def _expected(if_match: str | None) -> frozenset[int] | None:
+def expected(if_match: str | None) -> frozenset[int] | None:
     """Revisions that may be changed; weak tags and those of others match nothing (RFC 9110)."""
     if if_match is None or if_match.strip() == "*":
         return None

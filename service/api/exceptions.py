@@ -35,6 +35,9 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.NameConflict: Shape(
         409, "invalid_request_error", "name_conflict", {"x-should-retry": "false"}
     ),
+    errors.VersionInUse: Shape(
+        409, "invalid_request_error", "version_in_use", {"x-should-retry": "false"}
+    ),
     errors.PreconditionFailed: Shape(412, "invalid_request_error", "precondition_failed"),
     errors.UploadTooLarge: Shape(413, "invalid_request_error", "too_large"),
     errors.UnsupportedUpload: Shape(415, "invalid_request_error", "unsupported_upload"),
@@ -75,6 +78,8 @@ def error_body(error: Exception) -> dict[str, Any]:
             {"code": one.code, "subject": one.subject, "message": one.message}
             for one in error.refusals
         ]
+    if isinstance(error, errors.VersionInUse):
+        body["pointers"] = list(error.pointers)
     return {"error": body}
 
 

@@ -10,7 +10,7 @@ from service.adapters.shares import Shares
 from service.adapters.verdict import Verdict
 from service.errors import Refusal
 
-State = Literal["ready", "errored"]
+State = Literal["ready", "errored", "deleted"]
 Tier = Literal["device", "host", "disk", "store"]
 
 
@@ -40,6 +40,19 @@ class VersionView:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletedVersionView:
+    """A version that can be restored."""
+
+    number: int
+    digest: str
+    created_at: int
+    deleted_at: int
+    recoverable_until: int
+    kind: str
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterView:
     name: str
     state: State
@@ -49,6 +62,8 @@ class AdapterView:
     reasons: tuple[Refusal, ...]
     """Why the folder of this name in the store cannot be used, if it cannot."""
     aliases: Mapping[str, Shares] = field(default_factory=dict)
+    """Of a deleted name, those that it had."""
+    deleted: tuple[DeletedVersionView, ...] = ()
     revision: int = 0
     """Changes that the name has seen: another number, another state."""
 

@@ -8,13 +8,15 @@ import asyncio
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from service.adapters.collector import Collector
 from service.adapters.compiling import CompileOutcome, Compiler
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
+from service.adapters.manifest import Manifest
 from service.adapters.naming import NAME_RULE, is_valid_name
 from service.adapters.registry import AdapterRegistry
 from service.adapters.staging import Staging
@@ -24,7 +26,6 @@ from service.base import BaseDescription
 from service.core import AdapterRef
 from service.errors import (
     AdapterLoadFailed,
-    AdapterNotFound,
     AdapterRefused,
     InvalidRequest,
     NameConflict,
@@ -34,6 +35,7 @@ from service.handlers.adapter_size import check_size
 from service.handlers.adapter_views import AdapterView, PublishResult, Tier
 from service.handlers.aliases import AliasService
 from service.handlers.changes import Changes
+from service.handlers.deletions import DeletionService
 from service.handlers.directory import Directory
 from service.handlers.folder_import import FolderImporter
 from service.handlers.models import ModelEntry
@@ -59,10 +61,11 @@ class AdapterService:
         is_base_strict: bool = False,
         is_checking_uploads: bool = False,
         max_compiled_bytes: int | None = None,
+        deleted_retention_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`unload` and `resident_tier` take a digest and speak of the engine's memory, which
-        holds adapters of up to `max_compiled_bytes`."""
+        holds adapters of up to `max_compiled_bytes`; what is deleted stays for the retention."""
         self.limits = limits
         self.registry = registry
         self._store = store
@@ -76,8 +79,20 @@ class AdapterService:
         self._max_compiled_bytes = max_compiled_bytes
         self._clock = clock
         self._changes = Changes(limits.max_parallel_compiles + _NUM_SPARE_THREADS)
-        self._directory = Directory(store, cache, registry, base, resident_tier)
+        self._directory = Directory(
+            store, cache, registry, base, resident_tier, deleted_retention_s, clock
+        )
         self.aliases = AliasService(store, self._directory, self._changes, clock)
+        self.deletions = DeletionService(
+            store,
+            Collector(store, cache, deleted_retention_s),
+            registry,
+            self._directory,
+            self._changes,
+            unload=unload,
+            retention_s=deleted_retention_s,
+            clock=clock,
+        )
         self._compiling = asyncio.Semaphore(limits.max_parallel_compiles)
         """Waited for here and not in a thread, so that waiting uploads take no thread."""
 
@@ -85,6 +100,7 @@ class AdapterService:
         """Bring the store into order and take over the folders that lie in it."""
         await self._changes.in_thread(self._store.open)
         await self._changes.in_thread(self._cache.start)
+        await self.deletions.start()
         importer = FolderImporter(
             self._store,
             self._compiler,
@@ -98,12 +114,13 @@ class AdapterService:
 
     async def close(self) -> None:
         """Finish what has begun; publishes that still compile are awaited."""
+        await self.deletions.close()
         await self._changes.close()
         self._store.close()
 
     async def open_staging(self, expected_bytes: int) -> Staging:
         """A place to receive an upload; the caller hands it to `publish` or discards it."""
-        self._store.check_room(expected_bytes)
+        await self.deletions.make_room(expected_bytes, num_disk_bytes=expected_bytes)
         return await self._changes.in_thread(Staging, self._store.temporary, self.limits)
 
     async def receive(self, work: Callable[[], None]) -> None:
@@ -136,8 +153,8 @@ class AdapterService:
             await self._changes.in_thread(shutil.rmtree, work, True)
 
     async def delete(self, name: str) -> None:
-        """Requests in flight finish; the content goes when the last of them has."""
-        await self._changes.finish(self._delete(name))
+        """The name with all its versions; requests in flight finish."""
+        await self.deletions.delete(name)
 
     def list(self, limit: int, after: str | None) -> tuple[Sequence[AdapterView], bool]:
         """A page in the order of the names, and whether more follow."""
@@ -173,11 +190,9 @@ class AdapterService:
                     self._compiler.compile, staging.source, staging.work, convert_rank
                 )
                 check_size(outcome.manifest, self._base.dtype, self._max_compiled_bytes)
-                verdict = await self._check_exact(name, outcome, staging.work)
-            async with self._changes.lock:
-                published = await self._changes.in_thread(self._commit, name, outcome, verdict)
-                self._directory.register(name)
-                revision = self._store.history(name).num_operations
+                async with self._held(name, outcome.manifest):
+                    verdict = await self._check_exact(name, outcome, staging.work)
+                    published, revision = await self._commit_checked(name, outcome, verdict)
         finally:
             await self._changes.in_thread(staging.discard)
         version = self._directory.view_version(name, published.version)
@@ -191,6 +206,28 @@ class AdapterService:
             revision,
         )
 
+    @asynccontextmanager
+    async def _held(self, name: str, manifest: Manifest) -> AsyncIterator[None]:
+        """Nobody frees what an upload brings, though no version may have it (any more)."""
+        ref = self._directory.ref_of(name, 0, manifest)
+        async with self._changes.lock:  # not in the middle of a collection, which has looked
+            self.registry.hold(ref)
+        try:
+            yield
+        finally:
+            self.registry.release(ref)
+
+    async def _commit_checked(
+        self, name: str, outcome: CompileOutcome, verdict: Verdict | None
+    ) -> tuple[Published, int]:
+        """And the adapter's revision."""
+        if self._store.manifest(outcome.manifest.digest) is None:
+            await self.deletions.make_room(outcome.manifest.num_bytes)
+        async with self._changes.lock:
+            published = await self._changes.in_thread(self._commit, name, outcome, verdict)
+            self._directory.register(name)
+            return published, self._store.history(name).num_operations
+
     def _check_convert_rank(self, rank: int | None) -> None:
         if rank is not None and rank > self.limits.max_lora_rank:
             message = f"The rank {rank} exceeds the limit {self.limits.max_lora_rank}."
@@ -199,7 +236,7 @@ class AdapterService:
     async def _check_exact(self, name: str, outcome: CompileOutcome, work: Path) -> Verdict | None:
         """Run the adapter on the live engine before anybody else can, and compare."""
         digest = outcome.manifest.digest
-        if not self._is_checking_uploads or self._store.is_referenced(digest):
+        if not self._is_checking_uploads or self._store.is_live(digest):
             return None
         await self._changes.in_thread(self._cache.put, digest, outcome.compiled)
         ref = self._directory.ref_of(name, 0, outcome.manifest)
@@ -224,24 +261,3 @@ class AdapterService:
         with suppress(OSError, AdapterLoadFailed):
             self._cache.put(outcome.manifest.digest, outcome.compiled)
         return published
-
-    async def _delete(self, name: str) -> None:
-        async with self._changes.lock:
-            digests = {version.digest for version in self._store.history(name).versions.values()}
-            if not await self._changes.in_thread(self._store.delete, name, int(self._clock())):
-                if name in self._directory.broken:
-                    raise NameConflict(
-                        f"{name!r} is a broken folder in the store; remove it there."
-                    )
-                raise AdapterNotFound(name)
-            self.registry.unregister(name)
-        for digest in sorted(digests):
-            if not self._store.is_referenced(digest):
-                self._unload(digest)
-                self._changes.clean_up(self._remove_content(digest))
-
-    async def _remove_content(self, digest: str) -> None:
-        await self.registry.drain(digest)
-        async with self._changes.lock:
-            if await self._changes.in_thread(self._store.remove_unreferenced, digest):
-                await self._changes.in_thread(self._cache.drop, digest)

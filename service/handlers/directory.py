@@ -1,16 +1,25 @@
 """What is known of every name: the store's versions and pointers as others see and use them."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
+from service.adapters.deletions import is_restorable, recoverable, recoverable_until
 from service.adapters.disk_cache import DiskCache
-from service.adapters.history import Publish
+from service.adapters.history import NameHistory, Publish
 from service.adapters.manifest import Manifest
 from service.adapters.registry import AdapterRegistry
 from service.adapters.store import AdapterStore
 from service.base import BaseDescription
 from service.core import AdapterRef
 from service.errors import AdapterNotFound, Refusal
-from service.handlers.adapter_views import AdapterView, Tier, VersionView, view_version
+from service.handlers.adapter_views import (
+    AdapterView,
+    DeletedVersionView,
+    Tier,
+    VersionView,
+    view_version,
+)
 from service.handlers.models import ModelEntry
 
 
@@ -22,8 +31,11 @@ class Directory:
         registry: AdapterRegistry,
         base: BaseDescription,
         resident_tier: Callable[[str], Tier | None],
+        retention_s: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """`resident_tier` takes a digest and speaks of the engine's memory."""
+        """`resident_tier` takes a digest and speaks of the engine's memory; what was deleted is
+        shown for `retention_s`."""
         self.registry = registry
         self.broken: Mapping[str, tuple[Refusal, ...]] = {}
         """Folders of the store that cannot be served, with the reasons."""
@@ -31,6 +43,8 @@ class Directory:
         self._cache = cache
         self._base = base
         self._resident_tier = resident_tier
+        self._retention_s = retention_s
+        self._clock = clock
 
     def register(self, name: str) -> None:
         """Let requests see the name as the store has it now."""
@@ -62,6 +76,12 @@ class Directory:
         rest = [name for name in names if after is None or name > after]
         return [self.view(name) for name in rest[:limit]], len(rest) > limit
 
+    def list_deleted(self, limit: int, after: str | None) -> tuple[Sequence[AdapterView], bool]:
+        """A page of the deleted names that can be restored, and whether more follow."""
+        names = (n for n in self._store.names_with_deleted() if after is None or n > after)
+        found = list(islice(filter(self._is_restorable, names), limit + 1))
+        return [self._view_deleted(name) for name in found[:limit]], len(found) > limit
+
     def get(self, name: str) -> AdapterView:
         """Raises `AdapterNotFound`."""
         if not self._store.history(name).versions and name not in self.broken:
@@ -83,7 +103,43 @@ class Directory:
             versions=tuple(view for view in views if view is not None),
             reasons=reasons,
             aliases=dict(sorted(history.aliases.items())),
+            deleted=self._deleted_versions(history),
             revision=history.num_operations,
+        )
+
+    def _view_deleted(self, name: str) -> AdapterView:
+        history = self._store.history(name)
+        assert history.grave is not None
+        return AdapterView(
+            name=name,
+            state="deleted",
+            created_at=min(history.deleted[n].version.created_at for n in history.grave.numbers),
+            versions=(),
+            reasons=(),
+            aliases=dict(sorted(history.grave.aliases.items())),
+            deleted=self._deleted_versions(history),
+            revision=history.num_operations,
+        )
+
+    def _is_restorable(self, name: str) -> bool:
+        history = self._store.history(name)
+        return is_restorable(history, [one.number for one in self._deleted_versions(history)])
+
+    def _deleted_versions(self, history: NameHistory) -> tuple[DeletedVersionView, ...]:
+        found = recoverable(history, self._clock(), self._retention_s).values()
+        shown = ((one, self._store.manifest(one.version.digest)) for one in found)
+        return tuple(
+            DeletedVersionView(
+                number=one.version.number,
+                digest=one.version.digest,
+                created_at=one.version.created_at,
+                deleted_at=one.deleted_at,
+                recoverable_until=recoverable_until(one.deleted_at, self._retention_s),
+                kind=manifest.kind,
+                num_bytes=manifest.num_bytes,
+            )
+            for one, manifest in shown
+            if manifest is not None
         )
 
     def view_version(self, name: str, version: Publish) -> VersionView | None:

@@ -1,5 +1,6 @@
 """A whole control plane in a folder: real store, real child, no engine."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,9 @@ class House:
     """By default uploads are not checked."""
     compiler: Compiler | None = None
     """By default the real child."""
+    deleted_retention_s: float = 0.0
+    skipped_s: float = 0.0
+    """How far this control plane's clock is ahead."""
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -54,6 +58,8 @@ class House:
             resident_tier=lambda digest: None,
             is_base_strict=self.is_base_strict,
             is_checking_uploads=self.verifier is not None,
+            deleted_retention_s=self.deleted_retention_s,
+            clock=lambda: time.time() + self.skipped_s,
         )
 
     def _rebuild(self, digest: str, work: Path) -> Path:

@@ -12,6 +12,7 @@ from service.adapters import durable, store as store_module
 from service.adapters.backends.record_files import RecordFiles
 from service.adapters.compiling import CompileOutcome
 from service.adapters.files import VERSION_FILES
+from service.adapters.history import Delete, Purge
 from service.adapters.journal import Journal
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
@@ -156,10 +157,11 @@ def test_budgets(tmp_path: Path) -> None:
     store.publish("m", outcome(store, "a"), 5)
     with pytest.raises(StoreFull, match="2 adapters"):
         store.publish("k", outcome(store, "a"), 5)
-    assert store.delete("n", 9)
-    assert not store.delete("n", 9)
-    assert store.remove_unreferenced("b" * 64)
-    assert not store.remove_unreferenced("a" * 64)
+    store.change("n", lambda history: Delete(9))
+    both = ["a" * 64, "b" * 64]
+    assert store.remove_unreferenced(both) == [], "what is deleted keeps its content"
+    store.change("n", lambda history: Purge((1, 2), 10))
+    assert store.remove_unreferenced(both) == ["b" * 64]
     store.publish("k", outcome(store, "c"), 5)
 
 

@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
 from service.adapters.limits import AdapterLimits
-from service.api import adapters as routes, aliases
+from service.api import adapters as routes, aliases, deletions
 from service.api.dependencies import get_principal
 from service.api.exceptions import error_response
 from service.errors import RepertoireError
@@ -69,6 +69,7 @@ def serving(house: House) -> Iterator[TestClient]:
     app.dependency_overrides[get_principal] = Principal
     app.include_router(routes.router, prefix="/v1")
     app.include_router(aliases.router, prefix="/v1")
+    app.include_router(deletions.router, prefix="/v1")
 
     @app.exception_handler(RepertoireError)
     async def answer(_: Request, error: RepertoireError):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from service.adapters.manifest import Conversion as ConversionRecord
 from service.adapters.verdict import Verdict
 from service.api.schemas.aliases import Target, shown
+from service.api.schemas.deletions import DeletedVersion
 from service.core import AdapterRef
 from service.errors import Refusal
 from service.handlers.adapter_views import AdapterView, PublishResult, VersionView
@@ -172,13 +173,15 @@ class PublishedAdapter(BaseModel):
 class Adapter(BaseModel):
     object: Literal["adapter"] = "adapter"
     name: str
-    state: Literal["ready", "errored"]
+    state: Literal["ready", "errored", "deleted"]
     created_at: int | None
     current: AdapterVersion | None
     aliases: dict[str, Target] = Field(
-        description="A version, or weights by version, of every `name@alias`."
+        description="A version, or weights by version, of every `name@alias`; "
+        "of a deleted adapter, what it had."
     )
     versions: list[AdapterVersion]
+    deleted: list[DeletedVersion] = Field(description="Versions that can be restored.")
     reasons: list[Reason] = Field(description="Why the folder of this name cannot be used.")
 
     @classmethod
@@ -190,6 +193,7 @@ class Adapter(BaseModel):
             current=AdapterVersion.of(view.current) if view.current else None,
             aliases={alias: shown(shares) for alias, shares in view.aliases.items()},
             versions=[AdapterVersion.of(version) for version in view.versions],
+            deleted=[DeletedVersion.of(version) for version in view.deleted],
             reasons=[Reason.of(reason) for reason in view.reasons],
         )
 
@@ -198,9 +202,3 @@ class AdapterPage(BaseModel):
     object: Literal["list"] = "list"
     data: list[Adapter]
     has_more: bool
-
-
-class DeletedAdapter(BaseModel):
-    object: Literal["adapter.deleted"] = "adapter.deleted"
-    name: str
-    deleted: Literal[True] = True

@@ -39,6 +39,8 @@ class ErrorDetail(BaseModel):
     code: str | None
     reasons: list[RefusalReason] | None = None
     """Why an upload was refused; absent in every other error."""
+    pointers: list[str] | None = None
+    """What leads to a version that is in use, as a PATCH names it; absent in every other error."""
 
 
 class ErrorBody(BaseModel):

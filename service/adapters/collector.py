@@ -1,0 +1,87 @@
+"""Frees what nothing points to: versions past their grace, their originals, their compiled forms.
+
+Blocking. Whoever calls it sees to it that nothing else changes the store meanwhile. A version is
+given up in its journal first, so that a crash at any moment leaves it recoverable or gone.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from service.adapters.deletions import expired, purge_for
+from service.adapters.forms import Forms
+from service.adapters.store import AdapterStore
+
+
+@dataclass(frozen=True, slots=True)
+class FreedVersion:
+    name: str
+    number: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    versions: tuple[FreedVersion, ...] = ()
+    """Given up for good."""
+    num_objects: int = 0
+    object_bytes: int = 0
+    num_forms: int = 0
+    """Contents whose compiled forms went."""
+    form_bytes: int = 0
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.versions or self.num_objects or self.num_forms)
+
+
+class Collector:
+    def __init__(self, store: AdapterStore, forms: Forms, retention_s: float) -> None:
+        """`retention_s` is how long deleted versions stay recoverable."""
+        self._store = store
+        self._forms = forms
+        self._retention_s = retention_s
+
+    def collect(
+        self, now: float, in_use: Collection[str] = (), *, is_dry_run: bool = False
+    ) -> Freed:
+        """`in_use` are digests that requests or uploads hold; their content stays."""
+        busy = set(in_use)
+        versions = tuple(self._expired(now, busy - self._store.live_digests()))
+        given_up: dict[str, list[int]] = {}
+        for version in versions:
+            given_up.setdefault(version.name, []).append(version.number)
+        kept = self._store.kept_digests(given_up) | busy
+        objects = [digest for digest in self._store.stored_digests() if digest not in kept]
+        sizes = self._forms.bytes_by_digest()
+        # A cache folder may be shared: what this store never had is not its to judge.
+        forms = [one for one in sizes if one in self._store.known_digests() - kept]
+        freed = Freed(
+            versions,
+            len(objects),
+            sum(map(self._store.object_bytes, objects)),
+            len(forms),
+            sum(sizes[digest] for digest in forms),
+        )
+        if not is_dry_run:
+            self._free(given_up, objects, forms, int(now))
+        return freed
+
+    def _expired(self, now: float, busy: set[str]) -> Iterator[FreedVersion]:
+        for name in self._store.names_with_deleted():
+            gone = expired(self._store.history(name), now, self._retention_s)
+            for number, one in sorted(gone.items()):
+                if one.version.digest not in busy:
+                    yield FreedVersion(name, number, one.version.digest)
+
+    def _free(
+        self, given_up: dict[str, list[int]], objects: list[str], forms: list[str], now: int
+    ) -> None:
+        # First, since a record needs room on a disk that may be full.
+        for digest in forms:
+            self._forms.drop(digest)
+        for name, numbers in given_up.items():
+            self._give_up(name, numbers, now)
+        self._store.remove_unreferenced(objects)
+
+    def _give_up(self, name: str, numbers: list[int], now: int) -> None:
+        self._store.change(name, lambda history: purge_for(history, numbers, now))
