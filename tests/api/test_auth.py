@@ -46,6 +46,8 @@ def test_what_a_role_does_not_include_is_refused(world: World) -> None:
         ("DELETE", "/v1/adapters/x"),
         ("POST", "/v1/adapters/x/rollback"),
         ("POST", "/v1/adapters/x/verify"),
+        ("POST", "/v1/adapters/x/restore"),
+        ("POST", "/v1/adapters:gc"),
     ):
         response = ask(world, method, path, key, **({"json": {}} if method == "PATCH" else {}))
         assert response.status_code == 403, (method, path)
