@@ -7,17 +7,23 @@ from fastapi import APIRouter, Query, Response
 from service.adapters.naming import Selector, parse_selector
 from service.api.aliases import IfMatch, answer, etag, expected
 from service.api.dependencies import OperatorDep, PublisherDep, ServicesDep
+from service.api.parameters import AdapterName, AdapterSelector
 from service.api.schemas.adapters import Adapter
 from service.api.schemas.deletions import Collected, DeletedAdapter, RestoreBody
+from service.api.schemas.errors import answers
 from service.errors import InvalidRequest
 from service.handlers.adapters import AdapterService
 
 router = APIRouter(tags=["adapters"])
 
 
-@router.delete("/adapters/{name}", summary="Delete an adapter, or one version of it")
+@router.delete(
+    "/adapters/{name}",
+    summary="Delete an adapter, or one version of it",
+    responses=answers(404, 409, 412, 507),
+)
 async def delete_adapter(
-    name: str,
+    name: AdapterSelector,
     response: Response,
     services: ServicesDep,
     _: PublisherDep,
@@ -42,9 +48,13 @@ async def delete_adapter(
     return DeletedAdapter(name=name.partition("@")[0], version=number)
 
 
-@router.post("/adapters/{name}/restore", summary="Bring back what was deleted")
+@router.post(
+    "/adapters/{name}/restore",
+    summary="Bring back what was deleted",
+    responses=answers(404, 409, 412, 507),
+)
 async def restore_adapter(
-    name: str,
+    name: AdapterName,
     response: Response,
     services: ServicesDep,
     _: PublisherDep,
@@ -59,7 +69,11 @@ async def restore_adapter(
 
 
 # No name holds a colon, so this path is never an adapter's.
-@router.post("/adapters:gc", summary="Free what is deleted and can no longer be restored")
+@router.post(
+    "/adapters:gc",
+    summary="Free what is deleted and can no longer be restored",
+    responses=answers(507),
+)
 async def collect_garbage(
     services: ServicesDep,
     _: OperatorDep,
