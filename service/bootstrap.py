@@ -17,6 +17,7 @@ from service.access.gate import Gate
 from service.access.keys import KeyRing
 from service.adapter_metrics import AdapterMetrics
 from service.adapter_texts import AdapterTexts
+from service.adapters.backends.memory_counters import MemoryCounters
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
 from service.adapters.registry import AdapterRegistry
@@ -38,6 +39,7 @@ from service.handlers.adapters import AdapterService
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
+from service.handlers.quotas import QuotaGuard
 from service.handlers.verification import Verifier
 from service.model.lanes.build import build_lane
 from service.model.loader import (
@@ -53,6 +55,7 @@ from service.settings import Settings
 from service.telemetry import Metrics, Telemetry
 from service.templates.limits import limits_for
 from service.templates.renderer import TemplateRenderer
+from service.tenancy import TenantLimits
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +104,10 @@ def build_services(settings: Settings) -> Services:
     by_adapter = AdapterMetrics(settings.metrics_max_adapters, are_served(registry.has, base_name))
     telemetry = Telemetry(Metrics(engine.stats, by_adapter), structlog.get_logger("service.access"))
     build = _build_info(base)
+
+    def limits_of(_: str) -> TenantLimits:
+        return settings.tenant_limits
+
     return Services(
         settings=settings,
         base=base.description,
@@ -112,6 +119,7 @@ def build_services(settings: Settings) -> Services:
             engine,
             telemetry.metrics,
             sinks=(adapter_metrics(by_adapter, base_name),),
+            quotas=QuotaGuard(MemoryCounters(), limits_of),
         ),
         adapters=adapters,
         models=ModelCatalog(base.description, build.base_created, adapters),

@@ -2,7 +2,8 @@
 
 RepertoireError
 ├── InvalidRequest            a field of the request is wrong; carries `param`
-│   └── PromptTooLong         prompt plus max_tokens exceeds the context
+│   ├── PromptTooLong         prompt plus max_tokens exceeds the context
+│   └── NeverWithinLimit      more tokens than the tenant may use in a whole minute
 ├── ModelNotFound             neither the base nor an adapter that may be used; carries `param`
 ├── AdapterNotFound           a management call names an adapter that does not exist
 ├── NameConflict              the name is taken by something that cannot be replaced
@@ -14,6 +15,8 @@ RepertoireError
 ├── UnsupportedUpload         not a form that can be read at all (content type, missing parts)
 ├── Unauthorized              no key, or a wrong one
 ├── PermissionDenied          the key is known, but does not allow this
+├── RateLimited               the tenant's limits of this minute are used up; says when to ask again
+├── QuotaExceeded             more than the tenant may keep, and waiting does not help
 ├── Overloaded                no room in a queue; carries `retry_after` seconds
 ├── Draining                  shutting down; carries `retry_after` seconds
 ├── StoreFull                 the store's budget would be exceeded
@@ -24,6 +27,8 @@ RepertoireError
 """
 
 from dataclasses import dataclass
+
+from service.tenancy import RateState
 
 
 class RepertoireError(Exception):
@@ -37,6 +42,10 @@ class InvalidRequest(RepertoireError):
 
 
 class PromptTooLong(InvalidRequest):
+    pass
+
+
+class NeverWithinLimit(InvalidRequest):
     pass
 
 
@@ -107,6 +116,22 @@ class Unauthorized(RepertoireError):
 
 
 class PermissionDenied(RepertoireError):
+    pass
+
+
+class RateLimited(RepertoireError):
+    def __init__(self, message: str, retry_after_ms: int, rates: RateState) -> None:
+        """`rates` as they are after the refusal, which has taken nothing."""
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+        self.rates = rates
+
+    @property
+    def retry_after(self) -> int:
+        return -(-self.retry_after_ms // 1000)
+
+
+class QuotaExceeded(RepertoireError):
     pass
 
 

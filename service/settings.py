@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.base import Quantization
 from service.errors import ConfigurationError
+from service.tenancy import TenantLimits
 
 ENV_PREFIX = "REPERTOIRE_"
 
@@ -190,6 +191,24 @@ class Settings(BaseSettings):
         description="Combinations of adapter, version and tenant with metrics of their own (count);"
         " all others share the label _other.",
     )
+    tenant_requests_per_minute: int | None = Field(
+        None,
+        gt=0,
+        description="Completions that a tenant without limits of its own may begin in any minute"
+        " (count).",
+    )
+    tenant_tokens_per_minute: int | None = Field(
+        None, gt=0, description="Prompt and completion tokens of those (tokens)."
+    )
+    tenant_max_concurrent_requests: int | None = Field(
+        None, gt=0, description="Completions that such a tenant may have open at once (count)."
+    )
+    tenant_max_adapters: int | None = Field(
+        None, ge=0, description="Adapters that such a tenant may keep (count)."
+    )
+    tenant_max_adapter_bytes: ByteSize | None = _bytes(
+        None, "Content of the adapters that such a tenant may keep."
+    )
     example_model: str | None = Field(
         None, description="Model in the curl line shown when ready (name); the base by default."
     )
@@ -250,6 +269,17 @@ class Settings(BaseSettings):
     @property
     def has_keys(self) -> bool:
         return bool(self.api_key or self.api_key_file)
+
+    @property
+    def tenant_limits(self) -> TenantLimits:
+        """Of a tenant that has none of its own."""
+        return TenantLimits(
+            requests_per_minute=self.tenant_requests_per_minute,
+            tokens_per_minute=self.tenant_tokens_per_minute,
+            max_concurrent_requests=self.tenant_max_concurrent_requests,
+            max_adapters=self.tenant_max_adapters,
+            max_adapter_bytes=self.tenant_max_adapter_bytes,
+        )
 
     @property
     def model_name(self) -> str:

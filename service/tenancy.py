@@ -69,6 +69,24 @@ class TenantLimits:
 UNLIMITED = TenantLimits()
 
 
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """What is left of a limit per minute."""
+
+    limit: int
+    remaining: int
+    reset_ms: int
+    """Until all of it is free again, if nothing more is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """Of a tenant's limits per minute; None where it is unlimited."""
+
+    requests: WindowState | None = None
+    tokens: WindowState | None = None
+
+
 class TenantDirectory(Protocol):
     def limits_of(self, tenant: str) -> TenantLimits | None:
         """None when it has none of its own, so that the server's defaults hold for it."""

@@ -13,6 +13,7 @@ from service.api.dependencies import Services
 from service.api.disconnect import ClientGone, unless_disconnected
 from service.api.exceptions import UNEXPECTED, error_body, shape_of
 from service.api.middleware import CLIENT_GONE
+from service.api.rates import rate_headers
 from service.api.streaming import ClosingStreamingResponse
 from service.api.timing import timing_headers
 from service.api.wire import DONE, Choice, Envelope, Usage, WireFormat
@@ -184,7 +185,7 @@ def _usage(answer: Answer) -> Usage:
 
 def _headers(answer: Answer) -> dict[str, str]:
     fallback = {"x-cold-fallback": "true"} if answer.is_fallback else {}
-    return {**_adapter_headers(answer.adapter), **fallback}
+    return {**_adapter_headers(answer.adapter), **fallback, **rate_headers(answer.rates)}
 
 
 def _adapter_headers(adapter: AdapterRef | None) -> dict[str, str]:

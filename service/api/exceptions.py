@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from service import errors
+from service.api.rates import rate_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,9 @@ SHAPES: dict[type[Exception], Shape] = {
         401, "authentication_error", "invalid_api_key", {"WWW-Authenticate": "Bearer"}
     ),
     errors.PermissionDenied: Shape(403, "permission_error", "permission_denied"),
+    errors.NeverWithinLimit: Shape(400, "invalid_request_error", "never_within_limit"),
+    # No client tries a 403 again of its own accord.
+    errors.QuotaExceeded: Shape(403, "invalid_request_error", "quota_exceeded"),
     errors.ModelNotFound: Shape(404, "invalid_request_error", "model_not_found"),
     errors.AdapterNotFound: Shape(404, "invalid_request_error", "adapter_not_found"),
     # The official clients retry every 409 unless they are told not to.
@@ -43,6 +47,7 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.UnsupportedUpload: Shape(415, "invalid_request_error", "unsupported_upload"),
     errors.AdapterRefused: Shape(422, "invalid_request_error", "adapter_refused"),
     errors.UnknownTarget: Shape(422, "invalid_request_error", "unknown_target"),
+    errors.RateLimited: Shape(429, "rate_limit_error", "rate_limit_exceeded"),
     errors.AdapterLoadFailed: Shape(500, "server_error", "adapter_load_failed"),
     errors.EngineFailed: Shape(500, "server_error", "engine_failed"),
     errors.Overloaded: Shape(503, "server_error", "overloaded"),
@@ -89,6 +94,8 @@ def error_response(error: Exception) -> JSONResponse:
     retry_after = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
+    if isinstance(error, errors.RateLimited):
+        headers |= {"retry-after-ms": str(error.retry_after_ms), **rate_headers(error.rates)}
     return JSONResponse(error_body(error), shape.status, headers)
 
 

@@ -8,6 +8,7 @@ from service.core import AdapterRef, Timeline
 from service.handlers.accounting import AnswerSink, AnswerSummary, Outcome, hand_out
 from service.handlers.choice import ChoiceText, Delta
 from service.handlers.merge import MergedStreams
+from service.handlers.quotas import Admission
 from service.telemetry import Metrics
 from service.tenancy import Principal
 from service.text import Tokenizer
@@ -29,6 +30,7 @@ class Answer:
         arrived: float,
         metrics: Metrics,
         release: Callable[[], None],
+        admission: Admission,
         sinks: Sequence[AnswerSink] = (),
         is_fallback: bool = False,
     ) -> None:
@@ -47,6 +49,9 @@ class Answer:
         self._arrived = arrived
         self._metrics = metrics
         self._release = release
+        self.rates = admission.rates
+        """What its tenant had left when it was admitted."""
+        self._admission = admission
         self._sinks = sinks
         self._outcome = Outcome.ABORTED
         self._last_token_at = [0.0] * len(choices)
@@ -125,6 +130,7 @@ class Answer:
         finally:
             self._release()
             hand_out(self.summary(), self._sinks)
+            await self._admission.settle(self.num_prompt_tokens + self.num_generated_tokens)
 
     def _measure(self, index: int, num_tokens: int) -> None:
         now, last = time.monotonic(), self._last_token_at[index]

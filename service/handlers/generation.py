@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 
+from service.adapters.backends.memory_counters import MemoryCounters
 from service.base import BaseDescription
 from service.core import AdapterRef, GenerationRequest, SamplingParams
 from service.engine.client import EngineClient, TokenStream
@@ -21,6 +22,7 @@ from service.handlers.binding import AdapterBinder, Registry, Summand
 from service.handlers.choice import ChoiceText
 from service.handlers.merge import MergedStreams, wait_until_warm
 from service.handlers.prompts import Prompt, check_token_ids, echo_text, encode_prompts
+from service.handlers.quotas import Admission, QuotaGuard
 from service.telemetry import Metrics
 from service.tenancy import Principal
 from service.text import TextForm, TextSource
@@ -83,13 +85,16 @@ class GenerationHandler:
         engine: EngineClient,
         metrics: Metrics,
         sinks: Sequence[AnswerSink] = (),
+        quotas: QuotaGuard | None = None,
     ) -> None:
+        """Without `quotas` nobody is limited."""
         self.base = base
         self._texts = texts
         self._binder = AdapterBinder(base.name, registry)
         self._engine = engine
         self._metrics = metrics
         self._sinks = (token_metrics(metrics), *sinks)
+        self._quotas = quotas or QuotaGuard(MemoryCounters())
 
     async def open(self, call: GenerationCall) -> Answer:
         """Accept the call and queue its sequences. The caller must close what it gets.
@@ -124,6 +129,7 @@ class GenerationHandler:
             form = await self._texts.form_of(adapter)
             call = _with_own_ends(call, form)
             encoded = await self._encode(call, form)
+            call = self._within_quota(call, encoded)
             requests = [
                 self._request(call, adapter, task_id, encoded[i // call.n], i)
                 for i in range(len(encoded) * call.n)
@@ -132,11 +138,13 @@ class GenerationHandler:
                 ChoiceText(i, request, form.tokenizer, call.stop, _echo(call, form, request, i))
                 for i, request in enumerate(requests)
             ]
-            streams = await self._submit(requests)
+            num_prompt_tokens = sum(map(len, encoded))
+            num_most = num_prompt_tokens + sum(one.params.max_tokens for one in requests)
+            admission = await self._quotas.admit(call.principal.tenant, num_most)
+            streams = await self._submit_admitted(requests, admission)
         except BaseException:
             self._binder.release(adapter)
             raise
-        num_prompt_tokens = sum(map(len, encoded))
         self._metrics.prompt_tokens.inc(num_prompt_tokens)
         return Answer(
             call.request_id,
@@ -150,6 +158,7 @@ class GenerationHandler:
             call.arrived,
             self._metrics,
             release=partial(self._binder.release, adapter),
+            admission=admission,
             sinks=self._sinks,
             is_fallback=call.is_fallback,
         )
@@ -228,6 +237,17 @@ class GenerationHandler:
             max_cold_s=None if adapter is None else call.max_cold_s,
         )
 
+    def _within_quota(
+        self, call: GenerationCall, encoded: Sequence[tuple[int, ...]]
+    ) -> GenerationCall:
+        """A `max_tokens` that nobody asked for must not be what a tenant's limit fails at."""
+        most = self._quotas.tokens_per_minute(call.principal.tenant)
+        if most is None or not call.is_shortened_to_fit:
+            return call
+        room = (most - sum(map(len, encoded))) // (len(encoded) * call.n)
+        max_tokens = min(call.params.max_tokens, max(room, 1))
+        return replace(call, params=replace(call.params, max_tokens=max_tokens))
+
     def _too_long(self, call: GenerationCall, num_prompt: int, num_front: int) -> str:
         message = (
             f"The context is {self.base.max_model_len} tokens, but the prompt has {num_prompt}"
@@ -237,6 +257,15 @@ class GenerationHandler:
         if not call.is_shortened_to_fit:
             message += f" and {call.params.max_tokens} more are asked for"
         return message + "."
+
+    async def _submit_admitted(
+        self, requests: list[GenerationRequest], admission: Admission
+    ) -> list[TokenStream]:
+        try:
+            return await self._submit(requests)
+        except BaseException:
+            await admission.settle(None)
+            raise
 
     async def _submit(self, requests: list[GenerationRequest]) -> list[TokenStream]:
         """All or nothing: sequences that were queued before one is refused are aborted."""

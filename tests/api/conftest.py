@@ -17,14 +17,18 @@ from fastapi import FastAPI
 
 from service.access.gate import Gate
 from service.access.keys import KeyRing
+from service.adapters.backends.counters import Counters
+from service.adapters.backends.memory_counters import MemoryCounters
 from service.api.dependencies import BuildInfo, Services
 from service.app import create_app
 from service.base import BaseDescription
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
+from service.handlers.quotas import QuotaGuard
 from service.settings import Settings
 from service.telemetry import Metrics, Telemetry, configure_logging
+from service.tenancy import UNLIMITED, TenantLimits
 from tests.fakes import FakeEngine, FakeRegistry, FakeTexts, adapter_ref, base_description
 
 
@@ -42,6 +46,8 @@ class World:
     base: BaseDescription = field(default_factory=base_description)
     settings: dict[str, Any] = field(default_factory=dict)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    limits: TenantLimits = UNLIMITED
+    counters: Counters = field(default_factory=MemoryCounters)
 
     ring: KeyRing = field(default_factory=KeyRing)
 
@@ -53,7 +59,12 @@ class World:
             base=self.base,
             build=BuildInfo("0.1.0", "2.11.0", "cpu", base_created=1_600_000_000),
             generation=GenerationHandler(
-                self.base, self.texts, self.registry, self.engine, metrics
+                self.base,
+                self.texts,
+                self.registry,
+                self.engine,
+                metrics,
+                quotas=QuotaGuard(self.counters, lambda tenant: self.limits),
             ),
             adapters=None,
             models=ModelCatalog(self.base, 1_600_000_000, self.registry),

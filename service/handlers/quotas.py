@@ -1,0 +1,112 @@
+"""Whether a tenant may begin another completion now, and if not, when. Knows no HTTP.
+
+Tokens are taken when a call begins, as many as it can use at most: its prompts and `max_tokens` of
+every choice. What it did not use is given back when its answer closes, aborted or not.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine
+
+import structlog
+
+from service.adapters.backends.counters import Claim, Counters, Limit, Ruling
+from service.errors import NeverWithinLimit, RateLimited
+from service.tenancy import UNLIMITED, RateState, TenantLimits
+
+_log = structlog.get_logger(__name__)
+
+LimitsOf = Callable[[str], TenantLimits]
+"""Of a tenant, by its name."""
+
+
+def unlimited(_: str) -> TenantLimits:
+    return UNLIMITED
+
+
+BUSY_RETRY_MS = 1_000
+"""Nobody knows when a running answer ends, so this is a pace and no promise."""
+
+_UNITS = {
+    Limit.REQUESTS: "requests per minute",
+    Limit.TOKENS: "tokens per minute",
+    Limit.CONCURRENCY: "requests at once",
+}
+
+
+class Admission:
+    """What one call has taken of its tenant's limits; whoever holds it settles it."""
+
+    def __init__(
+        self, rates: RateState, settle: Callable[[int | None], Coroutine[None, None, None]]
+    ) -> None:
+        self.rates = rates
+        """As they were once it had been admitted."""
+        self._settle = settle
+        self._is_settled = False
+
+    async def settle(self, num_tokens: int | None) -> None:
+        """Give back all but `num_tokens`; None when the call was never begun, so that it does not
+        count. Only the first call acts, and it is carried out even when its caller is cancelled."""
+        if not self._is_settled:
+            self._is_settled = True
+            await asyncio.shield(asyncio.ensure_future(self._settle(num_tokens)))
+
+
+class QuotaGuard:
+    def __init__(self, counters: Counters, limits_of: LimitsOf = unlimited) -> None:
+        self._counters = counters
+        self._limits_of = limits_of
+        self._settling: set[asyncio.Task[None]] = set()
+
+    def tokens_per_minute(self, tenant: str) -> int | None:
+        return self._limits_of(tenant).tokens_per_minute
+
+    async def admit(self, tenant: str, num_tokens: int) -> Admission:
+        """Raises `RateLimited`, or `NeverWithinLimit` when waiting does not help."""
+        limits = self._limits_of(tenant)
+        most = limits.tokens_per_minute
+        if most is not None and num_tokens > most:
+            raise NeverWithinLimit(
+                f"Prompt and max_tokens are up to {num_tokens} tokens, more than the {most} tokens"
+                " per minute of this tenant.",
+                "max_tokens",
+            )
+        if not _has_rates(limits):
+            return Admission(RateState(), _nothing_to_settle)
+        ticket = secrets.token_hex(8)
+        ruling = await self._counters.claim(Claim(tenant, limits, num_tokens, ticket))
+        if ruling.exceeded:
+            raise _refusal(limits, ruling)
+        return Admission(ruling.rates, lambda used: self._settle(tenant, ticket, used))
+
+    async def _settle(self, tenant: str, ticket: str, num_tokens: int | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        try:
+            await self._counters.settle(tenant, ticket, num_tokens)
+        except Exception:
+            _log.exception("quota_not_settled")
+
+
+async def _nothing_to_settle(_: int | None) -> None:
+    pass
+
+
+def _has_rates(limits: TenantLimits) -> bool:
+    return any(getattr(limits, limit.value) is not None for limit in Limit)
+
+
+def _refusal(limits: TenantLimits, ruling: Ruling) -> RateLimited:
+    is_busy = Limit.CONCURRENCY in ruling.exceeded
+    wait_ms = max(ruling.wait_ms, BUSY_RETRY_MS if is_busy else 0)
+    names = " and ".join(
+        f"{getattr(limits, limit.value)} {_UNITS[limit]}" for limit in ruling.exceeded
+    )
+    return RateLimited(
+        f"This tenant has reached its limit of {names}; ask again in {wait_ms / 1000:.1f} s.",
+        wait_ms,
+        ruling.rates,
+    )
