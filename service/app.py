@@ -5,7 +5,17 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import adapters, aliases, chat, completions, deletions, health, models
+from service.api import (
+    adapters,
+    aliases,
+    chat,
+    completions,
+    deletions,
+    health,
+    keys,
+    models,
+    tenants,
+)
 from service.api.auth import AuthMiddleware
 from service.api.dependencies import Services
 from service.api.document import install_document
@@ -30,7 +40,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(health.router)
     if services.settings.metrics_port is None:
         app.include_router(health.metrics_router)
-    for routes in (completions, chat, models, adapters, aliases, deletions):
+    for routes in (completions, chat, models, adapters, aliases, deletions, keys, tenants):
         app.include_router(routes.router, prefix=API_PREFIX)
     install_handlers(app)
     install_document(app)
@@ -46,7 +56,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
         uploads_path=f"{API_PREFIX}/adapters",
     )
     app.add_middleware(DrainMiddleware, lifecycle=services.lifecycle)
-    app.add_middleware(AuthMiddleware, gate=services.gate)
+    app.add_middleware(AuthMiddleware, gate=services.access.gate)
     app.add_middleware(RequestMiddleware, telemetry=services.telemetry)
 
 

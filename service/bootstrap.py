@@ -13,8 +13,6 @@ import structlog
 import torch
 from transformers.utils import logging as transformers_logging
 
-from service.access.gate import Gate
-from service.access.keys import KeyRing
 from service.adapter_metrics import AdapterMetrics
 from service.adapter_texts import AdapterTexts
 from service.adapters.backends.memory_counters import MemoryCounters
@@ -33,9 +31,11 @@ from service.engine.engine import EngineParts
 from service.engine.loader import AdapterLoader
 from service.engine.model_runner import ModelRunner
 from service.engine.scheduler import Scheduler, SchedulerConfig
+from service.handlers.access import Access
 from service.handlers.accounting import adapter_metrics, are_served
 from service.handlers.adapter_views import Tier
 from service.handlers.adapters import AdapterService
+from service.handlers.audit import AuditLog
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
@@ -99,6 +99,7 @@ def build_services(settings: Settings) -> Services:
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
         deleted_retention_s=settings.deleted_retention_s,
     )
+    access = Access.over(store.logs, AuditLog(store.logs), settings.api_keys(), store)
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     base_name = base.description.name
     by_adapter = AdapterMetrics(settings.metrics_max_adapters, are_served(registry.has, base_name))
@@ -126,9 +127,15 @@ def build_services(settings: Settings) -> Services:
         engine=engine,
         telemetry=telemetry,
         lifecycle=Lifecycle(),
-        gate=Gate(settings.api_keys(), KeyRing()),
+        access=access,
         running=partial(
-            _running, engine, adapters, renderer, server, warm_compiler=settings.warm_compiler
+            _running,
+            engine,
+            adapters,
+            access,
+            renderer,
+            server,
+            warm_compiler=settings.warm_compiler,
         ),
     )
 
@@ -137,6 +144,7 @@ def build_services(settings: Settings) -> Services:
 async def _running(
     engine: AsyncEngine,
     adapters: AdapterService,
+    access: Access,
     renderer: TemplateRenderer,
     server: CompileServer,
     *,
@@ -146,6 +154,7 @@ async def _running(
         # Now, because importing peft beside running streams would cost them dearly.
         threading.Thread(target=server.start, name="compile-server", daemon=True).start()
     log.info("opening_store")
+    await access.start()
     await adapters.start()
     log.info("store_ready", adapters=len(adapters.list_models()))
     engine.start()
@@ -153,6 +162,7 @@ async def _running(
         yield
     finally:
         await engine.stop()
+        await access.close()
         await adapters.close()
         await renderer.close()
         server.close()

@@ -6,6 +6,8 @@ RepertoireError
 │   └── NeverWithinLimit      more tokens than the tenant may use in a whole minute
 ├── ModelNotFound             neither the base nor an adapter that may be used; carries `param`
 ├── AdapterNotFound           a management call names an adapter that does not exist
+├── KeyNotFound               there is no such key, or it is another tenant's
+├── TenantNotFound            an operator names a tenant that does not exist
 ├── NameConflict              the name is taken by something that cannot be replaced
 │   └── VersionInUse          pointers lead to the version; carries `pointers`
 ├── UnknownTarget             a pointer is to move to, or is, what does not exist; carries `param`
@@ -60,6 +62,16 @@ class AdapterNotFound(RepertoireError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The adapter {name!r} does not exist.")
         self.name = name
+
+
+class KeyNotFound(RepertoireError):
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"The key {key_id[:200]!r} does not exist.")
+
+
+class TenantNotFound(RepertoireError):
+    def __init__(self, tenant: str) -> None:
+        super().__init__(f"The tenant {tenant[:200]!r} does not exist.")
 
 
 class NameConflict(RepertoireError):

@@ -1,10 +1,12 @@
 """Honest stand-ins: classes with the real interfaces, deterministic, that record what happened."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from service.adapters.backends.records import Record
 from service.base import BaseDescription
 from service.core import (
     AdapterRef,
@@ -254,6 +256,38 @@ class FakeRegistry:
             raise ModelNotFound(model)
         ref = self._by_model[model]
         return ModelEntry(model, 1_700_000_000, "tiny", ref.version, ref.digest)
+
+
+class MemoryLogs:
+    """`RecordLogs` that a restart forgets; records go through JSON as those of files do."""
+
+    def __init__(self) -> None:
+        self._logs: dict[str, list[str]] = {}
+
+    def names(self, prefix: str) -> list[str]:
+        names = (log for log in self._logs if log.startswith(f"{prefix}/"))
+        return sorted(log.removeprefix(f"{prefix}/") for log in names)
+
+    def read(self, log: str, start: int = 0) -> list[Record]:
+        return [json.loads(record) for record in self._logs.get(log, [])[start:]]
+
+    def append(self, log: str, number: int, record: Record) -> None:
+        records = self._logs.setdefault(log, [])
+        if number < len(records):
+            raise FileExistsError(log)
+        assert number == len(records), "a gap"
+        records.append(json.dumps(record))
+
+
+@dataclass(slots=True)
+class FakeOwners:
+    """Which tenants have adapters, and which only deleted ones."""
+
+    owners: set[str] = field(default_factory=set)
+    former: set[str] = field(default_factory=set)
+
+    def owns(self, tenant: str, *, with_deleted: bool) -> bool:
+        return tenant in self.owners or (with_deleted and tenant in self.former)
 
 
 def adapter_ref(name: str, version: int = 1, is_summable: bool = False) -> AdapterRef:

@@ -25,6 +25,7 @@ from service.adapters.manifest import Manifest
 from service.adapters.objects import ObjectFolder
 from service.adapters.verdict import Verdict
 from service.errors import ConfigurationError, StoreFull
+from service.tenancy import tenant_of
 
 PRIVATE_FOLDER = ".repertoire"
 _REMOVE_ATTEMPTS = 20
@@ -85,6 +86,11 @@ class AdapterStore:
 
     def history(self, name: str) -> NameHistory:
         return self._histories.get(name) or NameHistory()
+
+    def owns(self, tenant: str, *, with_deleted: bool) -> bool:
+        """Whether it has adapters, or such as were deleted and can come back."""
+        histories = [h for name, h in self._histories.items() if tenant_of(name) == tenant]
+        return any(h.versions or (with_deleted and h.deleted) for h in histories)
 
     def manifest(self, digest: str) -> Manifest | None:
         return self._manifests.get(digest)

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.access.gate import Gate
 from service.api.exceptions import error_response
 from service.errors import Unauthorized
+from service.handlers.audit import Actor, act_for
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 """Probes cannot hold a key."""
@@ -34,6 +35,7 @@ class AuthMiddleware:
             state["principal"] = principal
             state["record"].tenant = principal.tenant
             state["record"].key_id = principal.key_id or None
+            act_for(Actor.of(principal, state["record"].request_id))
         await self._app(scope, receive, send)
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Header, Request
 
-from service.access.gate import Gate
 from service.base import BaseDescription
 from service.engine.client import EngineClient
 from service.errors import PermissionDenied
+from service.handlers.access import Access
 from service.handlers.adapters import AdapterService
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
@@ -44,7 +44,7 @@ class Services:
     engine: EngineClient
     telemetry: Telemetry
     lifecycle: Lifecycle
-    gate: Gate
+    access: Access
     running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """Entered on the event loop before the first request, left after the last: starts and stops
     what needs the loop (the engine's thread, the adapter store)."""

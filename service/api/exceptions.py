@@ -35,6 +35,8 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.QuotaExceeded: Shape(403, "invalid_request_error", "quota_exceeded"),
     errors.ModelNotFound: Shape(404, "invalid_request_error", "model_not_found"),
     errors.AdapterNotFound: Shape(404, "invalid_request_error", "adapter_not_found"),
+    errors.KeyNotFound: Shape(404, "invalid_request_error", "key_not_found"),
+    errors.TenantNotFound: Shape(404, "invalid_request_error", "tenant_not_found"),
     # The official clients retry every 409 unless they are told not to.
     errors.NameConflict: Shape(
         409, "invalid_request_error", "name_conflict", {"x-should-retry": "false"}

@@ -12,6 +12,8 @@ AdapterSelector = Annotated[
         examples=["date-iso", "date-iso@1", "date-iso@stable"],
     ),
 ]
+KeyId = Annotated[str, Path(description="Public id of a key.", examples=["0123456789abcdef"])]
+TenantName = Annotated[str, Path(description="Name of a tenant.", examples=["team-a"])]
 ModelPath = Annotated[
     str,
     Path(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -15,13 +16,13 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.access.gate import Gate
-from service.access.keys import KeyRing
 from service.adapters.backends.counters import Counters
 from service.adapters.backends.memory_counters import MemoryCounters
 from service.api.dependencies import BuildInfo, Services
 from service.app import create_app
 from service.base import BaseDescription
+from service.handlers.access import Access
+from service.handlers.audit import AuditLog
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
@@ -29,7 +30,15 @@ from service.handlers.quotas import QuotaGuard
 from service.settings import Settings
 from service.telemetry import Metrics, Telemetry, configure_logging
 from service.tenancy import UNLIMITED, TenantLimits
-from tests.fakes import FakeEngine, FakeRegistry, FakeTexts, adapter_ref, base_description
+from tests.fakes import (
+    FakeEngine,
+    FakeOwners,
+    FakeRegistry,
+    FakeTexts,
+    MemoryLogs,
+    adapter_ref,
+    base_description,
+)
 
 
 @dataclass
@@ -48,8 +57,14 @@ class World:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     limits: TenantLimits = UNLIMITED
     counters: Counters = field(default_factory=MemoryCounters)
+    logs: MemoryLogs = field(default_factory=MemoryLogs)
+    owners: FakeOwners = field(default_factory=FakeOwners)
 
-    ring: KeyRing = field(default_factory=KeyRing)
+    @cached_property
+    def access(self) -> Access:
+        """The settings must be made before."""
+        keys = Settings(base_model="tiny", **self.settings).api_keys()
+        return Access.over(self.logs, AuditLog(self.logs), keys, self.owners)
 
     def app(self) -> FastAPI:
         settings = Settings(base_model="tiny", **self.settings)
@@ -71,7 +86,7 @@ class World:
             engine=self.engine,
             telemetry=Telemetry(metrics, structlog.get_logger("repertoire")),
             lifecycle=self.lifecycle,
-            gate=Gate(settings.api_keys(), self.ring),
+            access=self.access,
         )
         return create_app(services)
 

@@ -23,7 +23,7 @@ def ask(world: World, method: str, path: str, key: str | None = None, **fields: 
 
 def new_key(world: World, tenant: str, role: Role) -> str:
     secret = Secret.new()
-    world.ring.put(Key(secret.id, tenant, role, secret.digest, secret.ending, created_at=0))
+    world.access.ring.put(Key(secret.id, tenant, role, secret.digest, secret.ending, created_at=0))
     return secret.text
 
 

@@ -46,6 +46,8 @@ REFUSAL = errors.Refusal("wrong_shape", "lora_A", "The tensor lora_A has another
         (errors.PermissionDenied("No."), 403, "permission_denied", {}),
         (errors.ModelNotFound("m"), 404, "model_not_found", {}),
         (errors.AdapterNotFound("m"), 404, "adapter_not_found", {}),
+        (errors.KeyNotFound("k"), 404, "key_not_found", {}),
+        (errors.TenantNotFound("t"), 404, "tenant_not_found", {}),
         (errors.NameConflict("No."), 409, "name_conflict", {"x-should-retry": "false"}),
         (errors.PreconditionFailed("No."), 412, "precondition_failed", {}),
         (errors.UploadTooLarge("No."), 413, "too_large", {}),

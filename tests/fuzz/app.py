@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from service.access.key_log import KeyLog
+from service.access.keys import Key
 from service.adapters.compiled import CompiledHeader, write_compiled
 from service.adapters.compiling import CompileOutcome
 from service.adapters.files import CONFIG, VERSION_FILES
@@ -22,6 +24,7 @@ from service.compiler.unpack import unpack
 from service.core import AdapterRef
 from service.errors import AdapterRefused, Refusal
 from service.handlers.models import ModelEntry
+from service.tenancy import Role
 from tests.adapters.house import House
 from tests.api.conftest import World
 from tests.fakes import base_description
@@ -29,6 +32,8 @@ from tests.fakes import base_description
 LIMITS = AdapterLimits(max_upload_bytes=200_000, max_unpacked_bytes=300_000, max_files=8)
 EXAMPLE = "date-iso"
 """The name that the OpenAPI document's examples use."""
+KEY_ID = "0123456789abcdef"
+TENANT = "team-a"
 ALIASES: Mapping[str, tuple[tuple[int, int], ...]] = {"stable": ((1, 1),)}
 
 
@@ -134,6 +139,13 @@ class FuzzedApp:
 
     async def restore(self) -> None:
         """The example is there again, with two versions and an alias, whatever a case has done."""
+        access = self.world.access
+        if access.book.get(TENANT) is None:
+            await access.tenants.create(TENANT)
+        key = Key(KEY_ID, TENANT, Role.USE, "", "", created_at=1)
+        with suppress(FileExistsError):
+            KeyLog(self.world.logs).create(key)
+        access.ring.put(key)
         versions = self.house.store.history(EXAMPLE).versions
         if len(versions) == 2 and {*ALIASES} <= {*self.house.store.history(EXAMPLE).aliases}:
             return

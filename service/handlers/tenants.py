@@ -1,0 +1,111 @@
+"""Use cases of tenants, for operators: create, look at, change the limits, delete."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Protocol
+
+from service.access.tenants import Tenant, TenantBook, TenantLog
+from service.errors import InvalidRequest, NameConflict, StoreFull, TenantNotFound
+from service.handlers.audit import Action, AuditLog
+from service.handlers.changes import Changes
+from service.handlers.keys import KeyService
+from service.tenancy import DEFAULT_TENANT, TENANT_RULE, TenantLimits, is_valid_tenant
+
+MAX_TENANTS = 10_000
+
+
+class AdapterOwners(Protocol):
+    def owns(self, tenant: str, *, with_deleted: bool) -> bool:
+        """Whether it has adapters, or such as were deleted and can come back."""
+
+
+class TenantService:
+    def __init__(
+        self,
+        log: TenantLog,
+        book: TenantBook,
+        keys: KeyService,
+        changes: Changes,
+        audit: AuditLog,
+        adapters: AdapterOwners,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._log = log
+        self._book = book
+        self._keys = keys
+        self._changes = changes
+        self._audit = audit
+        self._adapters = adapters
+        self._clock = clock
+
+    async def start(self) -> None:
+        for tenant in await self._changes.in_thread(self._log.load):
+            self._book.put(tenant)
+
+    def get(self, name: str) -> Tenant:
+        """Raises `TenantNotFound`."""
+        tenant = self._book.get(name)
+        if tenant is None:
+            raise TenantNotFound(name)
+        return tenant
+
+    def list(self, limit: int, after: str | None) -> tuple[Sequence[Tenant], bool]:
+        """A page in the order of the names, and whether more follow."""
+        rest = [name for name in self._book.names() if after is None or name > after]
+        return [self.get(name) for name in rest[:limit]], len(rest) > limit
+
+    async def create(self, name: str, limits: TenantLimits | None = None) -> Tenant:
+        if not is_valid_tenant(name):
+            raise InvalidRequest(f"{name[:200]!r} is no tenant's name: {TENANT_RULE}.", "name")
+        return await self._changes.finish(self._create(name, limits))
+
+    async def set_limits(self, name: str, limits: TenantLimits | None) -> Tenant:
+        """None brings the server's defaults back."""
+        return await self._changes.finish(self._set_limits(name, limits))
+
+    async def delete(self, name: str) -> None:
+        """Its keys are revoked. Raises `NameConflict` while it owns adapters."""
+        await self._changes.finish(self._delete(name))
+
+    async def _create(self, name: str, limits: TenantLimits | None) -> Tenant:
+        async with self._changes.lock:
+            if self._book.get(name) is not None:
+                raise NameConflict(f"There is a tenant {name!r} already.")
+            # An upload may end after its tenant, and what was deleted come back: not to others.
+            if self._adapters.owns(name, with_deleted=True):
+                raise NameConflict(f"Adapters of a former tenant {name!r} are still kept.")
+            if len(self._book.names()) >= MAX_TENANTS:
+                raise StoreFull(f"There are {MAX_TENANTS} tenants, the limit.")
+            tenant = Tenant(name, int(self._clock()), limits)
+            await self._changes.in_thread(self._log.put, tenant)
+            await self._audit.record(Action.TENANT_CREATE, name, name, None, _shown(tenant))
+            self._book.put(tenant)
+            return tenant
+
+    async def _set_limits(self, name: str, limits: TenantLimits | None) -> Tenant:
+        async with self._changes.lock:
+            before = self.get(name)
+            tenant = replace(before, limits=limits)
+            await self._changes.in_thread(self._log.put, tenant)
+            self._book.put(tenant)
+            await self._audit.record(
+                Action.TENANT_CHANGE, name, name, _shown(before), _shown(tenant)
+            )
+            return tenant
+
+    async def _delete(self, name: str) -> None:
+        async with self._changes.lock:
+            before = self.get(name)
+            if name == DEFAULT_TENANT:
+                raise NameConflict(f"The tenant {name!r} is the operator's own.")
+            if self._adapters.owns(name, with_deleted=False):
+                raise NameConflict(f"The tenant {name!r} owns adapters; delete them first.")
+            await self._keys.revoke_all(name)
+            await self._changes.in_thread(self._log.delete, name, int(self._clock()))
+            self._book.remove(name)
+            await self._audit.record(Action.TENANT_DELETE, name, name, _shown(before))
+
+
+def _shown(tenant: Tenant) -> dict[str, object]:
+    return {"limits": None if tenant.limits is None else asdict(tenant.limits)}
