@@ -15,6 +15,7 @@ from service.api import (
     keys,
     models,
     tenants,
+    warming,
 )
 from service.api.auth import AuthMiddleware
 from service.api.dependencies import Services
@@ -26,6 +27,18 @@ from service.api.middleware import (
     BodyLimitMiddleware,
     DrainMiddleware,
     RequestMiddleware,
+)
+
+_ROUTES = (
+    completions,
+    chat,
+    models,
+    adapters,
+    aliases,
+    deletions,
+    warming,
+    keys,
+    tenants,
 )
 
 
@@ -40,7 +53,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(health.router)
     if services.settings.metrics_port is None:
         app.include_router(health.metrics_router)
-    for routes in (completions, chat, models, adapters, aliases, deletions, keys, tenants):
+    for routes in _ROUTES:
         app.include_router(routes.router, prefix=API_PREFIX)
     install_handlers(app)
     install_document(app)

@@ -41,6 +41,7 @@ from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
 from service.handlers.verification import Verifier
+from service.handlers.warming import Warmer
 from service.model.lanes.build import build_lane
 from service.model.loader import (
     LoadedBase,
@@ -125,6 +126,7 @@ def build_services(settings: Settings) -> Services:
         adapters=adapters,
         models=ModelCatalog(base.description, build.base_created, adapters),
         engine=engine,
+        warmer=Warmer(registry, engine),
         telemetry=telemetry,
         lifecycle=Lifecycle(),
         access=access,

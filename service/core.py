@@ -7,6 +7,7 @@ integer that addresses one adapter version's terms on the device. The nouns of t
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ Logits = npt.NDArray[np.float32]
 
 NO_SLOT = -1
 """`row_slot` of a row that no adapter touches."""
+
+
+MemoryTier = Literal["host", "device"]
 
 
 class FinishReason(StrEnum):
@@ -118,6 +122,11 @@ class GenerationRequest:
     """
     keep_logits: bool = False
     """Report the logits of every prompt token; for self-tests, with `max_tokens` 0."""
+    load_into: MemoryTier | None = None
+    """No prompt, no tokens: the adapter in this tier or a faster one is all that is asked for.
+
+    It ends with `STOP` when that is so.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from service.adapters.backends.records import Record
@@ -89,6 +89,7 @@ class FakeEngine:
     is_healthy: bool = True
     max_sequences: int | None = None
     max_sequences_error: Exception | None = None
+    pinned: tuple[AdapterRef, ...] = ()
     submitted: list[GenerationRequest] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -109,6 +110,9 @@ class FakeEngine:
 
     def unload(self, digest: str) -> None:
         raise NotImplementedError
+
+    def pin(self, refs: Iterable[AdapterRef]) -> None:
+        self.pinned = tuple(refs)
 
     def stats(self) -> EngineStats:
         return EngineStats(num_running=len(self.submitted) - len(self.closed))
@@ -131,8 +135,9 @@ class FakeStream:
         if self._is_ended:
             raise StopAsyncIteration
         engine = self._engine
-        if self._request.max_cold_s is not None and not self._was_warm:
-            return await self._warm_up(self._request.max_cold_s)
+        is_limited = self._request.max_cold_s is not None or self._request.load_into is not None
+        if is_limited and not self._was_warm:
+            return await self._warm_up()
         if engine.first_token is not None:
             await engine.first_token.wait()
         await asyncio.sleep(engine.seconds_per_token)
@@ -141,13 +146,16 @@ class FakeStream:
         engine.num_tokens[self._request.request_id] = self._num_sent
         return event
 
-    async def _warm_up(self, max_cold_s: float) -> TokenEvent:
+    async def _warm_up(self) -> TokenEvent:
         """The event that says whether the adapter is there."""
         request_id, adapter = self._request.request_id, self._request.adapter
         self._was_warm = True
         if adapter is None or adapter.digest not in self._engine.cold:
-            return TokenEvent(request_id)
-        await asyncio.sleep(max_cold_s)
+            self._is_ended = self._request.load_into is not None
+            return TokenEvent(
+                request_id, finish_reason=FinishReason.STOP if self._is_ended else None
+            )
+        await asyncio.sleep(self._request.max_cold_s or 0)
         self._is_ended = True
         error = ColdLoadTimeout("The adapter was not in memory in time.", 3)
         return TokenEvent(request_id, finish_reason=FinishReason.ERROR, error=error)

@@ -35,6 +35,8 @@ class Residency:
         self._num_slots = 0
         self._loading: set[str] = set()
         self._doomed: set[str] = set()
+        self._kept: set[str] = set()
+        """Digests whose host copy is held until `unkeep`, used or not."""
         self._sums: dict[str, frozenset[str]] = {}
         """The digests of the parts, by the digest of each sum that is in memory."""
         self._plan = ResidencyPlan([], [], [])
@@ -42,7 +44,8 @@ class Residency:
         """Grows with every change of `resident()`."""
 
     def can_ever_hold(self, ref: AdapterRef) -> bool:
-        fits_host = ref.compiled_bytes <= self.host.budget_bytes
+        kept = sum(self.host.size_of(one) for one in self._kept if one != ref.digest)
+        fits_host = ref.compiled_bytes <= self.host.budget_bytes - kept
         return fits_host and self._arena.fits_empty(ref.compiled_bytes)
 
     def is_resident(self, digest: str) -> bool:
@@ -103,6 +106,20 @@ class Residency:
 
     def unhold(self, digest: str) -> None:
         self._unpin_host(digest)
+
+    def keep(self, digest: str) -> None:
+        """Hold the host copy, if there is one, until `unkeep`; once is enough."""
+        if digest not in self._kept and self.hold(digest):
+            self._kept.add(digest)
+            self.revive(digest)
+
+    def unkeep(self, digest: str) -> None:
+        if digest in self._kept:
+            self._kept.remove(digest)
+            self.unhold(digest)
+
+    def is_kept(self, digest: str) -> bool:
+        return digest in self._kept
 
     def try_activate(self, ref: AdapterRef) -> int | None:
         """Pin the adapter on the device and return its slot; None when there is no room now.

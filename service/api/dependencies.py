@@ -15,6 +15,7 @@ from service.handlers.adapters import AdapterService
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
+from service.handlers.warming import Warmer
 from service.settings import Settings
 from service.telemetry import RequestRecord, Telemetry
 from service.tenancy import Principal, Role
@@ -42,6 +43,7 @@ class Services:
     adapters: AdapterService
     models: ModelCatalog
     engine: EngineClient
+    warmer: Warmer
     telemetry: Telemetry
     lifecycle: Lifecycle
     access: Access

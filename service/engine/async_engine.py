@@ -6,12 +6,12 @@ Down: one queue of messages. Up: one `call_soon_threadsafe` per step, whatever t
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 import structlog
 
-from service.core import EngineStats, FinishReason, GenerationRequest, TokenEvent
+from service.core import AdapterRef, EngineStats, FinishReason, GenerationRequest, TokenEvent
 from service.engine.engine import Engine, EngineParts
 from service.errors import Draining, EngineFailed, Overloaded, RepertoireError
 from service.model.host_adapter import HostAdapter
@@ -101,6 +101,10 @@ class AsyncEngine:
 
     def unload(self, digest: str) -> None:
         self._inbox.put(lambda engine: engine.unload(digest))
+
+    def pin(self, refs: Iterable[AdapterRef]) -> None:
+        pinned = tuple(refs)
+        self._inbox.put(lambda engine: engine.pin(pinned))
 
     def _close(self, request_id: str) -> None:
         if self._streams.pop(request_id, None) is not None:

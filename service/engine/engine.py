@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -29,6 +29,7 @@ from service.engine.timelines import (
     mark_started,
     stamp,
 )
+from service.engine.warming import Pins, WarmingQueue
 from service.errors import AdapterLoadFailed, ColdLoadTimeout, InvalidRequest, RepertoireError
 from service.model.host_adapter import HostAdapter
 from service.model.pool import AdapterPool
@@ -58,6 +59,8 @@ class Engine:
         self._pool = parts.pool
         self._runner = parts.runner
         self._cold = ColdQueue()
+        self._warming = WarmingQueue(parts.residency)
+        self._pins = Pins(parts.residency)
         self._on_loaded = on_loaded
         self._revision = 0
         self._num_steps = self._num_prompt_tokens = self._num_generated_tokens = 0
@@ -77,7 +80,8 @@ class Engine:
 
     @property
     def next_deadline(self) -> float | None:
-        return self._cold.next_deadline()
+        deadlines = (self._cold.next_deadline(), self._warming.next_deadline())
+        return min((one for one in deadlines if one is not None), default=None)
 
     def step(self) -> list[TokenEvent]:
         """One forward pass; the events of the sequences that took part."""
@@ -94,8 +98,7 @@ class Engine:
             self._wait_cold(sequence, monotonic())
         self._num_steps += step is not None
         self._num_generated_tokens += sum(len(event.token_ids) for event in events)
-        self._settle()
-        return events
+        return events + self._settle()
 
     def add(self, request: GenerationRequest) -> list[TokenEvent]:
         """Queue a sequence; the events say why when it can never run."""
@@ -114,26 +117,28 @@ class Engine:
             events = self._queue(sequence, now)
         else:
             events = self._add_adapted(sequence, request.adapter, now)
-        self._settle()
+        events += self._settle()
         if sequence.status is SequenceStatus.COLD and sequence.deadline <= now:
             events += self._expire(now)  # after its load was started
         return events
 
-    def abort(self, request_id: str) -> None:
+    def abort(self, request_id: str) -> list[TokenEvent]:
         """Forget a sequence; its blocks and its slot are free at once. Unknown ids are ignored."""
         sequence = self._sequences.pop(request_id, None)
         if sequence is None:
-            return
-        if sequence.status is SequenceStatus.COLD:
-            self._cold.remove(sequence)
-        else:
-            self._scheduler.remove(sequence)
-        self._settle()
+            return []
+        self._withdraw(sequence)
+        return self._settle()
 
-    def unload(self, digest: str) -> None:
+    def unload(self, digest: str) -> list[TokenEvent]:
         """Forget a version in every memory tier as soon as no sequence uses it."""
         self._residency.forget(digest)
-        self._settle()
+        return self._settle()
+
+    def pin(self, refs: Iterable[AdapterRef]) -> list[TokenEvent]:
+        """Keep these versions, and no others, in host memory whether they are used or not."""
+        self._pins.replace(refs)
+        return self._settle()
 
     def finish_load(
         self, digest: str, result: HostAdapter | RepertoireError, seconds: float
@@ -147,6 +152,7 @@ class Engine:
             self._pool.insert_host(digest, result)
         except RepertoireError as error:
             self._residency.fail_load(digest)
+            self._pins.note_failure(digest)
             events = [self._fail(sequence, error) for sequence in waiting]
         else:
             self._residency.finish_load(digest, seconds, num_holders=len(waiting))
@@ -154,28 +160,37 @@ class Engine:
             for sequence in waiting:
                 sequence.holds_host = True
                 events += self._queue(sequence, now)
-        self._settle()
-        return events
+        return events + self._settle()
 
     def expire(self) -> list[TokenEvent]:
-        """End the sequences that waited too long for their adapter."""
+        """End the sequences that waited too long for their adapter or for its place."""
         return self._expire(monotonic())
 
     def _expire(self, now: float) -> list[TokenEvent]:
-        expired = self._cold.expired(now)
+        expired = [*self._cold.expired(now), *self._warming.expired(now)]
         if not expired:
             return []
+        errors = [self._too_cold(sequence) for sequence in expired]
         for sequence in expired:
+            self._withdraw(sequence)
+        events = [self._fail(*one) for one in zip(expired, errors, strict=True)]
+        return events + self._settle()
+
+    def _withdraw(self, sequence: Sequence) -> None:
+        """Take it out of wherever it stands."""
+        if sequence.status is SequenceStatus.COLD:
             self._cold.remove(sequence)
-        events = [self._fail(sequence, self._too_cold(sequence)) for sequence in expired]
-        self._settle()
-        return events
+        elif sequence.status is SequenceStatus.WARMING:
+            self._warming.remove(sequence)
+        else:
+            self._scheduler.remove(sequence)
 
     def _add_adapted(self, sequence: Sequence, ref: AdapterRef, now: float) -> list[TokenEvent]:
         if not self._residency.can_ever_hold(ref):
             return [self._fail(sequence, _too_large(ref))]
         self._residency.revive(ref.digest)
-        mark_found(sequence, self._residency.count_lookup(ref.digest))
+        if sequence.request.load_into is None:
+            mark_found(sequence, self._residency.count_lookup(ref.digest))
         if self._residency.is_resident(ref.digest):
             sequence.holds_host = self._residency.hold(ref.digest)
             return self._queue(sequence, now)
@@ -185,6 +200,11 @@ class Engine:
     def _queue(self, sequence: Sequence, now: float) -> list[TokenEvent]:
         """Whoever set a limit to its load is told, once, that the adapter is there."""
         mark_in_memory(sequence, now)
+        if sequence.request.load_into is not None:
+            # How long it may wait for its place began with the wait for its load.
+            sequence.deadline = sequence.deadline or now + self._cold_limit(sequence)
+            self._warming.add(sequence)
+            return []
         self._scheduler.add(sequence)
         is_news = sequence.request.max_cold_s is not None and not sequence.was_warm
         sequence.was_warm = True
@@ -207,28 +227,39 @@ class Engine:
             f"The adapter {sequence.adapter.label} was not in memory within"
             f" {self._cold_limit(sequence):g} seconds"
         )
-        if not self._cold.is_loading(sequence.adapter.digest):
+        is_coming = self._cold.is_loading(sequence.adapter.digest)
+        if sequence.status is SequenceStatus.WARMING or not is_coming:
             return ColdLoadTimeout(f"{message}; memory is full of adapters in use, try later.")
         seconds = self._residency.mean_load_seconds
         return ColdLoadTimeout(f"{message}; its load goes on, try again.", math.ceil(seconds) or 1)
 
-    def _settle(self) -> None:
+    def _settle(self) -> list[TokenEvent]:
         """After any change: whoever waits for room that it made gets it, and the numbers are true.
 
         No step may follow, so nothing may be left for the next one.
         """
         for request_id in self._scheduler.take_stopped():
             self._runner.forget(request_id)
-        self._start_loads()
+        self._pins.keep_loaded()
+        events = [self._finish_warming(sequence) for sequence in self._warming.take_done()]
+        self._start_loads(self._cold.not_loading())
+        self._start_loads(self._pins.to_load())
         self._pool.apply(self._residency.take_plan())
         self._take_stats()
+        return events
 
-    def _start_loads(self) -> None:
-        for ref in self._cold.not_loading():
+    def _start_loads(self, refs: Iterable[AdapterRef]) -> None:
+        for ref in refs:
+            if self._cold.is_loading(ref.digest):
+                continue
             if not self._residency.try_reserve_host(ref):
                 break
             self._cold.start(ref.digest)
             self._parts.loader.start(ref, self._on_loaded)
+
+    def _finish_warming(self, sequence: Sequence) -> TokenEvent:
+        del self._sequences[sequence.request_id]
+        return TokenEvent(sequence.request_id, finish_reason=FinishReason.STOP)
 
     def _fail(self, sequence: Sequence, error: RepertoireError) -> TokenEvent:
         sequence.status = SequenceStatus.FINISHED

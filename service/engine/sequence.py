@@ -26,6 +26,8 @@ FRONT_TOKEN_ID = 0
 class SequenceStatus(StrEnum):
     COLD = "cold"
     """Waits outside the batch for its adapter to reach host memory."""
+    WARMING = "warming"
+    """Has no rows; waits for its adapter to find room on the device."""
     WAITING = "waiting"
     RUNNING = "running"
     FINISHED = "finished"

@@ -27,6 +27,7 @@ from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
+from service.handlers.warming import Warmer
 from service.settings import Settings
 from service.telemetry import Metrics, Telemetry, configure_logging
 from service.tenancy import UNLIMITED, TenantLimits
@@ -84,6 +85,7 @@ class World:
             adapters=None,
             models=ModelCatalog(self.base, 1_600_000_000, self.registry),
             engine=self.engine,
+            warmer=Warmer(self.registry, self.engine),
             telemetry=Telemetry(metrics, structlog.get_logger("repertoire")),
             lifecycle=self.lifecycle,
             access=self.access,

@@ -15,6 +15,7 @@ from service.core import (
     AdapterRef,
     FinishReason,
     GenerationRequest,
+    MemoryTier,
     SamplingParams,
     Timeline,
     TokenEvent,
@@ -309,12 +310,36 @@ class Machine:
         self.take(self.engine.add(request))
         return request.request_id
 
+    def warm(
+        self, adapter: AdapterRef, tier: MemoryTier = "host", max_cold_s: float | None = None
+    ) -> str:
+        request = GenerationRequest(
+            f"w{next(self._numbers)}",
+            (),
+            SamplingParams(max_tokens=0),
+            adapter,
+            load_into=tier,
+            max_cold_s=max_cold_s,
+        )
+        self.pool.refs[adapter.digest] = adapter
+        self.outcomes[request.request_id] = Outcome(request)
+        self.take(self.engine.add(request))
+        return request.request_id
+
+    def pin(self, *refs: AdapterRef) -> None:
+        self.pool.refs |= {one.digest: one for one in refs}
+        self.take(self.engine.pin(refs))
+
     def step(self) -> None:
         self.take(self.engine.step())
 
     def abort(self, request_id: str) -> None:
-        self.engine.abort(request_id)
+        events = self.engine.abort(request_id)
         self.outcomes[request_id].finish_reason = FinishReason.ABORT
+        self.take(events)
+
+    def unload(self, digest: str) -> None:
+        self.take(self.engine.unload(digest))
 
     def finish_load(self, digest: str, error: RepertoireError | None = None) -> None:
         self.loader.pending.pop(digest)
@@ -337,7 +362,8 @@ class Machine:
             outcome = self.outcomes[event.request_id]
             assert outcome.finish_reason is None, "nothing follows the end"
             is_first, outcome.num_events = outcome.num_events == 0, outcome.num_events + 1
-            if is_first and event.error is None and outcome.request.max_cold_s is not None:
+            is_told = outcome.request.max_cold_s is not None and not outcome.request.load_into
+            if is_first and event.error is None and is_told:
                 assert event == TokenEvent(event.request_id), "first it says that it is warm"
                 continue
             outcome.token_ids += event.token_ids
@@ -359,10 +385,10 @@ class Machine:
         assert self.runner.kept <= {one.request_id for one in self.scheduler.running}
 
     def check_empty(self) -> None:
-        """Nobody is left, so nothing may be in use."""
+        """Nobody is left, so nothing may be in use but what is pinned."""
         assert self.blocks.num_used == 0
         assert not self.residency.device._pins
-        assert not self.residency.host._pins
+        assert set(self.residency.host._pins) == self.residency._kept
         assert not self.engine._sequences
         stats = self.engine.stats
         assert (stats.num_running, stats.num_waiting, stats.num_cold) == (0, 0, 0)
@@ -382,7 +408,8 @@ class Machine:
 
     def _check_places(self) -> None:
         cold = [one for many in self.engine._cold._by_digest.values() for one in many]
-        places = [*cold, *self.scheduler.waiting, *self.scheduler.running]
+        warming = list(self.engine._warming)
+        places = [*cold, *warming, *self.scheduler.waiting, *self.scheduler.running]
         assert sorted(one.request_id for one in places) == sorted(self.open_ids)
         assert set(self.engine._sequences) == set(self.open_ids)
 
@@ -410,8 +437,10 @@ class Machine:
     def _check_pins(self) -> None:
         running = Counter(one.adapter.digest for one in self.scheduler.running if one.adapter)
         assert self.residency.device._pins == running
-        holding = Counter(_held(self.scheduler.waiting))
+        holding = Counter(_held([*self.scheduler.waiting, *self.engine._warming]))
         holding.update(self.residency._loading)
+        holding.update(self.residency._kept)
+        assert self.residency._kept <= set(self.engine._pins._wanted)
         assert self.residency.host._pins == holding
         assert self.residency._loading == set(self.loader.pending)
         for one in self.scheduler.running:

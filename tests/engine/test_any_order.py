@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.core import AdapterRef, FinishReason
+from service.core import AdapterRef, FinishReason, MemoryTier
 from service.errors import AdapterLoadFailed, ColdLoadTimeout
 from tests.engine.machine import PAGE, Machine, ref
 
@@ -66,6 +66,21 @@ class AnyOrder(RuleBasedStateMachine):
             prompt_logprobs=0 if scored else None,
         )
 
+    @rule(
+        adapter=st.sampled_from(ADAPTERS),
+        tier=st.sampled_from(["host", "device"]),
+        max_cold_s=st.sampled_from([None, 0.0]),
+    )
+    def warm(self, adapter: AdapterRef, tier: MemoryTier, max_cold_s: float | None) -> None:
+        self.machine.warm(adapter, tier, max_cold_s)
+
+    @rule(adapters=st.lists(st.sampled_from(ADAPTERS[:4]), max_size=2, unique=True))
+    def pin(self, adapters: list[AdapterRef]) -> None:
+        """Within half of the memory, as it is everywhere."""
+        half = self.machine.budgets.host_bytes // 2
+        if sum(one.compiled_bytes for one in adapters) <= half:
+            self.machine.pin(*adapters)
+
     @rule()
     def step(self) -> None:
         self.machine.step()
@@ -88,7 +103,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(adapter=st.sampled_from(ADAPTERS))
     def unload(self, adapter: object) -> None:
-        self.machine.engine.unload(adapter.digest)
+        self.machine.unload(adapter.digest)
 
     @invariant()
     def holds(self) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from service.core import FinishReason, GenerationRequest, SamplingParams
 from service.engine.async_engine import AsyncEngine, EngineStream
-from service.errors import Draining, EngineFailed, Overloaded
+from service.engine.client import load
+from service.errors import ColdLoadTimeout, Draining, EngineFailed, Overloaded
 from service.step import Step, StepResult
-from tests.engine.machine import Machine, expected_tokens
+from tests.engine.machine import Machine, expected_tokens, ref
 
 pytestmark = pytest.mark.anyio
 PROMPT = (5, 6, 7)
@@ -99,6 +100,35 @@ async def test_a_crash_of_the_thread_ends_every_stream_and_shows() -> None:
         assert not engine.is_healthy
         with pytest.raises(EngineFailed):
             engine.submit(request(9))
+
+
+async def test_a_load_returns_when_the_version_is_there() -> None:
+    machine = Machine()
+
+    async def finish_loads() -> None:
+        for _ in range(1000):
+            if machine.loader.pending.pop("digest1", None):
+                break
+            await asyncio.sleep(0.001)
+        engine._on_loaded("digest1", object(), 0.1)
+
+    async with running(machine) as engine:
+        await asyncio.gather(load(engine, ref(1), "device", 5.0), finish_loads())
+        assert engine.stats().resident == {"digest1": "device"}
+        await load(engine, ref(1), "host", 0.0)
+        with pytest.raises(ColdLoadTimeout):
+            await load(engine, ref(2), "host", 0.01)
+        assert engine.num_open == 0
+
+
+async def test_a_load_that_is_not_waited_for_leaves_nothing_open() -> None:
+    async with running(Machine()) as engine:
+        waiting = asyncio.ensure_future(load(engine, ref(1), "host"))
+        await asyncio.sleep(0.01)
+        assert engine.num_open == 1
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert engine.num_open == 0
 
 
 async def test_a_step_crosses_the_border_once() -> None:

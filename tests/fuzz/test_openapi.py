@@ -110,7 +110,7 @@ def requests_of(draw: st.DrawFn, operation: APIOperation) -> schemathesis.Case:
     for content in raw.get("requestBody", {}).get("content", {}).values():
         schema = resolved(content["schema"])
         fields = schema.get("properties", {})
-        if isinstance(case.body, dict) and draw(st.booleans()):
+        if isinstance(case.body, dict) and fields and draw(st.booleans()):
             kept = {
                 *schema.get("required", []),
                 *draw(st.lists(st.sampled_from([*fields]), max_size=2)),
