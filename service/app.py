@@ -1,9 +1,11 @@
 """The application: which routes, which error handlers, which middleware, in which order."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from service.api import (
     adapters,
@@ -40,6 +42,14 @@ _ROUTES = (
     keys,
     tenants,
 )
+# Its exceptions and values may hold what users write; our own spans are told what they may say.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 def create_app(services: Services) -> FastAPI:
@@ -48,6 +58,7 @@ def create_app(services: Services) -> FastAPI:
         version=services.build.version,
         summary="Many adapters on one frozen base model, mixed in one batch.",
         lifespan=_lifespan,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.services = services
     app.include_router(health.router)
@@ -76,8 +87,12 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    metrics = services.telemetry.metrics
-    async with metrics_server(services.settings, metrics), services.running():
-        services.lifecycle.mark_ready()
-        yield
-        services.lifecycle.start_draining()
+    telemetry = services.telemetry
+    try:
+        async with metrics_server(services.settings, telemetry.metrics), services.running():
+            services.lifecycle.mark_ready()
+            yield
+            services.lifecycle.start_draining()
+    finally:
+        if telemetry.tracer is not None:
+            await asyncio.to_thread(telemetry.tracer.close)

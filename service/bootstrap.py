@@ -31,6 +31,7 @@ from service.engine.engine import EngineParts
 from service.engine.loader import AdapterLoader
 from service.engine.model_runner import ModelRunner
 from service.engine.scheduler import Scheduler, SchedulerConfig
+from service.errors import ConfigurationError
 from service.handlers.access import Access
 from service.handlers.accounting import adapter_metrics, are_served
 from service.handlers.adapter_views import Tier
@@ -53,7 +54,7 @@ from service.model.loader import (
 from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.pool import AdapterPool
 from service.settings import Settings
-from service.telemetry import Metrics, Telemetry
+from service.telemetry import Metrics, Telemetry, Tracer
 from service.templates.limits import limits_for
 from service.templates.renderer import TemplateRenderer
 from service.tenancy import TenantLimits
@@ -66,6 +67,7 @@ def build_services(settings: Settings) -> Services:
 
     Raises `ConfigurationError` with a sentence when the service cannot start.
     """
+    tracer = _tracer(settings)
     limits = _adapter_limits(settings)
     store = AdapterStore(settings.adapters_store, limits)
     store.open()  # before the base takes its time: the store may be somebody else's
@@ -104,7 +106,9 @@ def build_services(settings: Settings) -> Services:
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     base_name = base.description.name
     by_adapter = AdapterMetrics(settings.metrics_max_adapters, are_served(registry.has, base_name))
-    telemetry = Telemetry(Metrics(engine.stats, by_adapter), structlog.get_logger("service.access"))
+    telemetry = Telemetry(
+        Metrics(engine.stats, by_adapter), structlog.get_logger("service.access"), tracer
+    )
     build = _build_info(base)
 
     def limits_of(_: str) -> TenantLimits:
@@ -291,6 +295,17 @@ def _adapter_limits(settings: Settings) -> AdapterLimits:
         compile_memory_bytes=settings.compile_memory_bytes,
         store_budget_bytes=settings.store_bytes,
     )
+
+
+def _tracer(settings: Settings) -> Tracer | None:
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from service.tracing import otlp_tracer
+    except ImportError as error:
+        message = "--otlp-endpoint: OpenTelemetry is missing; pip install 'repertoire[tracing]'"
+        raise ConfigurationError(message) from error
+    return otlp_tracer(settings.otlp_endpoint, metadata.version("repertoire"))
 
 
 def _build_info(base: LoadedBase) -> BuildInfo:

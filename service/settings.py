@@ -209,6 +209,12 @@ class Settings(BaseSettings):
     tenant_max_adapter_bytes: ByteSize | None = _bytes(
         None, "Content of the adapters that such a tenant may keep."
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="OpenTelemetry collector that is sent traces over HTTP, e.g."
+        " http://collector:4318 (URL); the standard OTEL_ variables say the rest.",
+    )
     example_model: str | None = Field(
         None, description="Model in the curl line shown when ready (name); the base by default."
     )

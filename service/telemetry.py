@@ -3,16 +3,16 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.core import EngineStats, TierStats, Timeline
+from service.core import EngineStats, Phase, TierStats, Timeline
 
 _SECONDS_TO_FIRST = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
@@ -26,6 +26,7 @@ _SECONDS_WHOLE = (
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0,
     40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0,
 )  # fmt: skip
+_SECONDS_OF_UPLOAD = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
 def configure_logging(level: str, log_format: Literal["console", "json"]) -> None:
@@ -85,6 +86,8 @@ class RequestRecord:
     seconds_to_first_token: float | None = None
     timeline: Timeline | None = None
     """Of the slowest of its sequences."""
+    phases: list[Phase] = field(default_factory=list)
+    """Of an upload: receive, compile, verify, commit."""
     error: str | None = None
 
     def fields(self) -> dict[str, Any]:
@@ -98,6 +101,7 @@ class RequestRecord:
             "generated_tokens": self.num_generated_tokens,
             "ttft_s": self.seconds_to_first_token and round(self.seconds_to_first_token, 4),
             **_timings(self.timeline),
+            **_milliseconds(self.phases),
             "error": self.error,
         }
         return {name: value for name, value in values.items() if value is not None}
@@ -106,8 +110,35 @@ class RequestRecord:
 def _timings(timeline: Timeline | None) -> dict[str, Any]:
     if timeline is None:
         return {}
-    phases = {f"{one.name}_ms": round(one.seconds * 1000, 1) for one in timeline.phases()}
+    phases = _milliseconds(timeline.phases())
     return {"tier": timeline.tier or None, **phases, "preempted": timeline.is_preempted or None}
+
+
+def _milliseconds(phases: Iterable[Phase]) -> dict[str, float]:
+    return {f"{one.name}_ms": round(one.seconds * 1000, 1) for one in phases}
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """What a tracer is told."""
+
+    method: str
+    endpoint: str
+    """The route's template."""
+    status: int
+    ended: float
+    """Monotonic seconds."""
+    headers: Mapping[str, str]
+    """As they came, names in lower case: they may say which trace it belongs to."""
+    record: RequestRecord
+
+
+class Tracer(Protocol):
+    def record(self, request: FinishedRequest) -> str | None:
+        """The id of the trace, for the log; None where there is none."""
+
+    def close(self) -> None:
+        """Blocking."""
 
 
 class Metrics:
@@ -130,6 +161,13 @@ class Metrics:
         )
         self.inter_token_latency = self._seconds(
             "inter_token_latency", "Between two tokens of a sequence.", _SECONDS_BETWEEN
+        )
+        self.upload_phases = Histogram(
+            "repertoire_upload_phase_seconds",
+            "Parts of an upload: receive, compile, verify, commit.",
+            ["phase"],
+            buckets=_SECONDS_OF_UPLOAD,
+            registry=self.registry,
         )
         self.request_latency = self._seconds(
             "e2e_request_latency", "From a request's arrival to its end.", _SECONDS_WHOLE
@@ -220,3 +258,5 @@ class Telemetry:
     metrics: Metrics
     log: Any
     """A structlog logger; its own types change with the configuration."""
+    tracer: Tracer | None = None
+    """None unless a collector is configured."""

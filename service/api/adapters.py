@@ -17,6 +17,7 @@ from service.api.schemas.errors import answers
 from service.api.uploads import receive_upload
 from service.errors import InvalidRequest
 from service.handlers.adapters import AdapterService
+from service.phases import phase
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 
@@ -75,7 +76,8 @@ async def publish_adapter(
     adapters: AdapterService = services.adapters
     if (convert is None) != (rank is None):
         raise InvalidRequest("`convert` and `rank` go together.", "rank" if convert else "convert")
-    name, staging = await receive_upload(request, adapters)
+    with phase("receive"):
+        name, staging = await receive_upload(request, adapters)
     result = await adapters.publish(name, staging, rank)
     if not result.is_created:
         response.status_code = 200

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.exceptions import error_response
 from service.errors import Draining, UploadTooLarge
 from service.handlers.lifecycle import Lifecycle
-from service.telemetry import RequestRecord, Telemetry
+from service.phases import collect_phases
+from service.telemetry import FinishedRequest, RequestRecord, Telemetry
 
 API_PREFIX = "/v1"
 """What is counted as work and turned away while draining; the rest is for operators."""
@@ -46,6 +47,7 @@ class RequestMiddleware:
                 MutableHeaders(scope=message)["x-request-id"] = record.request_id
             await send(message)
 
+        collect_phases(record.phases)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=record.request_id)
         try:
@@ -59,11 +61,14 @@ class RequestMiddleware:
             self._account(scope, status or CLIENT_GONE, record)
 
     def _account(self, scope: Scope, status: int, record: RequestRecord) -> None:
-        seconds = time.monotonic() - record.started
+        ended = time.monotonic()
+        seconds = ended - record.started
         endpoint = _endpoint(scope)
         self._telemetry.metrics.requests.labels(endpoint, str(status)).inc()
         if record.num_prompt_tokens is not None:
             self._telemetry.metrics.request_latency.observe(seconds)
+        for phase in record.phases:
+            self._telemetry.metrics.upload_phases.labels(phase.name).observe(phase.seconds)
         # Probes and scrapes come every few seconds for ever.
         is_work = scope["path"].startswith(f"{API_PREFIX}/") or status >= 400
         write = self._telemetry.log.info if is_work else self._telemetry.log.debug
@@ -74,7 +79,21 @@ class RequestMiddleware:
             status=status,
             seconds=round(seconds, 4),
             **record.fields(),
+            **self._trace(scope, endpoint, status, ended, record),
         )
+
+    def _trace(
+        self, scope: Scope, endpoint: str, status: int, ended: float, record: RequestRecord
+    ) -> dict[str, str]:
+        """What the log line says of it."""
+        tracer = self._telemetry.tracer
+        if tracer is None or not scope["path"].startswith(f"{API_PREFIX}/"):
+            return {}
+        headers = Headers(scope=scope)
+        trace_id = tracer.record(
+            FinishedRequest(scope["method"], endpoint, status, ended, headers, record)
+        )
+        return {} if trace_id is None else {"trace_id": trace_id}
 
 
 class DrainMiddleware:

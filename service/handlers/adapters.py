@@ -40,6 +40,7 @@ from service.handlers.directory import Directory
 from service.handlers.folder_import import FolderImporter
 from service.handlers.models import ModelEntry
 from service.handlers.verification import Verifier
+from service.phases import phase
 
 _NUM_SPARE_THREADS = 2
 """For receiving and deleting while every compile slot is taken."""
@@ -186,9 +187,10 @@ class AdapterService:
             if staging.is_empty:
                 raise InvalidRequest("The upload holds neither `files` nor an `archive`.", "files")
             async with self._compiling:
-                outcome = await self._changes.in_thread(
-                    self._compiler.compile, staging.source, staging.work, convert_rank
-                )
+                with phase("compile"):
+                    outcome = await self._changes.in_thread(
+                        self._compiler.compile, staging.source, staging.work, convert_rank
+                    )
                 check_size(outcome.manifest, self._base.dtype, self._max_compiled_bytes)
                 async with self._held(name, outcome.manifest):
                     verdict = await self._check_exact(name, outcome, staging.work)
@@ -224,7 +226,8 @@ class AdapterService:
         if self._store.manifest(outcome.manifest.digest) is None:
             await self.deletions.make_room(outcome.manifest.num_bytes)
         async with self._changes.lock:
-            published = await self._changes.in_thread(self._commit, name, outcome, verdict)
+            with phase("commit"):
+                published = await self._changes.in_thread(self._commit, name, outcome, verdict)
             self._directory.register(name)
             return published, self._store.history(name).num_operations
 

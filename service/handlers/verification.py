@@ -15,6 +15,7 @@ from service.base import BaseDescription
 from service.core import AdapterRef, GenerationRequest, Logits, SamplingParams
 from service.engine.client import EngineClient
 from service.errors import EngineFailed
+from service.phases import phase
 
 _NO_TOKENS = SamplingParams(max_tokens=0, temperature=0.0)
 
@@ -38,6 +39,10 @@ class Verifier:
     async def verify(self, ref: AdapterRef, folder: Path, work: Path) -> Verdict:
         """`folder` holds the files of the version `ref`, which the engine can load; what is
         written goes into the existing folder `work`."""
+        with phase("verify"):
+            return await self._verify(ref, folder, work)
+
+    async def _verify(self, ref: AdapterRef, folder: Path, work: Path) -> Verdict:
         expected = await asyncio.to_thread(self._expected, folder, work)
         numbers = range(sum(name.startswith("prompt_") for name in expected))
         served = [self._served(expected, number, ref) for number in numbers]

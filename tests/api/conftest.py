@@ -29,7 +29,7 @@ from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
 from service.handlers.warming import Warmer
 from service.settings import Settings
-from service.telemetry import Metrics, Telemetry, configure_logging
+from service.telemetry import Metrics, Telemetry, Tracer, configure_logging
 from service.tenancy import UNLIMITED, TenantLimits
 from tests.fakes import (
     FakeEngine,
@@ -60,6 +60,7 @@ class World:
     counters: Counters = field(default_factory=MemoryCounters)
     logs: MemoryLogs = field(default_factory=MemoryLogs)
     owners: FakeOwners = field(default_factory=FakeOwners)
+    tracer: Tracer | None = None
 
     @cached_property
     def access(self) -> Access:
@@ -86,7 +87,7 @@ class World:
             models=ModelCatalog(self.base, 1_600_000_000, self.registry),
             engine=self.engine,
             warmer=Warmer(self.registry, self.engine),
-            telemetry=Telemetry(metrics, structlog.get_logger("repertoire")),
+            telemetry=Telemetry(metrics, structlog.get_logger("repertoire"), self.tracer),
             lifecycle=self.lifecycle,
             access=self.access,
         )
