@@ -23,6 +23,7 @@ from service.api.auth import AuthMiddleware
 from service.api.dependencies import Services
 from service.api.document import install_document
 from service.api.exceptions import install_handlers
+from service.api.json_bounds import JsonBoundsMiddleware
 from service.api.metrics_server import metrics_server
 from service.api.middleware import (
     API_PREFIX,
@@ -74,10 +75,12 @@ def create_app(services: Services) -> FastAPI:
 
 def _add_middleware(app: FastAPI, services: Services) -> None:
     """Innermost first."""
+    uploads_path = f"{API_PREFIX}/adapters"
+    app.add_middleware(JsonBoundsMiddleware, uploads_path=uploads_path)
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=services.settings.max_body_bytes,
-        uploads_path=f"{API_PREFIX}/adapters",
+        uploads_path=uploads_path,
     )
     app.add_middleware(DrainMiddleware, lifecycle=services.lifecycle)
     app.add_middleware(AuthMiddleware, gate=services.access.gate)

@@ -7,7 +7,6 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.exceptions import error_response
@@ -114,6 +113,12 @@ class DrainMiddleware:
             await error_response(error)(scope, receive, send)
 
 
+SMALL_BODY_BYTES = 1 << 18
+"""Of every request that brings neither a prompt nor an adapter."""
+
+_PROMPT_PATHS = frozenset({f"{API_PREFIX}/completions", f"{API_PREFIX}/chat/completions"})
+
+
 class BodyLimitMiddleware:
     """Bounds what is read into memory. Uploads bound themselves, since they go to disk.
 
@@ -124,31 +129,34 @@ class BodyLimitMiddleware:
         self._app = app
         self._max_bytes = max_bytes
         self._uploads_path = uploads_path
-        self._message = f"The body is larger than {max_bytes} bytes."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == self._uploads_path:
             await self._app(scope, receive, send)
             return
+        max_bytes = self._max_bytes
+        if scope["path"] not in _PROMPT_PATHS:
+            max_bytes = min(max_bytes, SMALL_BODY_BYTES)
+        message = f"The body is larger than {max_bytes} bytes."
         announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isascii() and announced.isdigit() and int(announced) > self._max_bytes:
-            await error_response(UploadTooLarge(self._message))(scope, receive, send)
+        if announced.isascii() and announced.isdigit() and int(announced) > max_bytes:
+            await error_response(UploadTooLarge(message))(scope, receive, send)
             return
-        await self._app(scope, self._bounded(receive), send)
+        await self._app(scope, _bounded(receive, max_bytes, message), send)
 
-    def _bounded(self, receive: Receive) -> Receive:
-        num_bytes = 0
 
-        async def receive_bounded() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > self._max_bytes:
-                # FastAPI turns any other exception while it reads a body into a 400.
-                raise HTTPException(413, self._message)
-            return message
+def _bounded(receive: Receive, max_bytes: int, problem: str) -> Receive:
+    num_bytes = 0
 
-        return receive_bounded
+    async def receive_bounded() -> Message:
+        nonlocal num_bytes
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        if num_bytes > max_bytes:
+            raise UploadTooLarge(problem)
+        return message
+
+    return receive_bounded
 
 
 def _request_id(sent: str) -> str:

@@ -21,7 +21,13 @@ from service.handlers.answer import Answer
 from service.handlers.binding import AdapterBinder, Registry, Summand
 from service.handlers.choice import ChoiceText
 from service.handlers.merge import MergedStreams, wait_until_warm
-from service.handlers.prompts import Prompt, check_token_ids, echo_text, encode_prompts
+from service.handlers.prompts import (
+    Prompt,
+    check_token_ids,
+    echo_text,
+    encode_prompts,
+    max_prompt_chars,
+)
 from service.handlers.quotas import Admission, QuotaGuard
 from service.telemetry import Metrics
 from service.tenancy import Principal
@@ -207,7 +213,8 @@ class GenerationHandler:
         vocab_size = self.base.vocab_size
         check_token_ids([one for one, _ in call.params.logit_bias], vocab_size, "logit_bias")
         check_token_ids(call.params.stop_token_ids, vocab_size, "stop_token_ids")
-        return await encode_prompts(form, call.prompts, vocab_size)
+        max_chars = max_prompt_chars(self.base.max_model_len)
+        return await encode_prompts(form, call.prompts, vocab_size, max_chars)
 
     def _request(
         self,

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, PromptTooLong
 from service.text import TextForm, Tokenizer
 
 _INLINE_CHARS = 4096
 """Shorter texts are encoded on the event loop: handing them to a thread costs more."""
+_CHARS_PER_TOKEN = 64
+_MIN_CHARS_LIMIT = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,17 @@ Prompt = TextPrompt | TokenPrompt | ChatPrompt
 
 
 async def encode_prompts(
-    form: TextForm, prompts: Sequence[Prompt], vocab_size: int
+    form: TextForm, prompts: Sequence[Prompt], vocab_size: int, max_chars: int
 ) -> list[tuple[int, ...]]:
-    """Token ids of every prompt. Raises `InvalidRequest` for an empty one or an unknown id."""
+    """Token ids of every prompt.
+
+    Raises `InvalidRequest` for an empty one or an unknown id, `PromptTooLong` for one of more than
+    `max_chars` characters, which is neither rendered nor encoded.
+    """
     tokenizer = form.tokenizer
+    _check_chars(prompts, max_chars)
     rendered = [await _render_own(form, prompt) for prompt in prompts]
+    _check_chars(rendered, max_chars)
     if sum(_num_chars(prompt) for prompt in rendered) <= _INLINE_CHARS:
         encoded = [_encode(tokenizer, prompt) for prompt in rendered]
     else:
@@ -52,6 +60,21 @@ async def encode_prompts(
             raise InvalidRequest("The prompt has no tokens.", param)
         check_token_ids(ids, vocab_size, param)
     return encoded
+
+
+def max_prompt_chars(max_model_len: int) -> int:
+    """More than any text that fits the context: its tokens would be that long on average."""
+    return max(_MIN_CHARS_LIMIT, max_model_len * _CHARS_PER_TOKEN)
+
+
+def _check_chars(prompts: Sequence["Prompt | _RenderedChat"], max_chars: int) -> None:
+    for prompt in prompts:
+        if (num_chars := _num_chars(prompt)) > max_chars:
+            raise PromptTooLong(
+                f"The prompt has {num_chars} characters; {max_chars} are more than the context"
+                " can hold.",
+                "prompt" if isinstance(prompt, TextPrompt) else "messages",
+            )
 
 
 def check_token_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:

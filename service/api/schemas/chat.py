@@ -5,11 +5,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from service.api.schemas.sampling import NEUTRAL, SamplingFields
+from service.api.schemas.sampling import MAX_FIELDS, NEUTRAL, SamplingFields
 from service.errors import InvalidRequest
 from service.handlers.generation import GenerationCall
 from service.handlers.prompts import ChatPrompt
 from service.tenancy import Principal
+
+MAX_MESSAGES = 4096
+"""Of a conversation, and parts of one message."""
 
 _NEUTRAL_IN_MESSAGE: dict[str, tuple[Any, ...]] = {
     "refusal": (),
@@ -34,6 +37,8 @@ class ChatMessage(BaseModel):
     def _settle_unsupported(cls, message: Any) -> Any:
         if not isinstance(message, dict):
             return message
+        if len(message) > MAX_FIELDS:
+            raise InvalidRequest(f"A message has more than {MAX_FIELDS} fields.", "messages")
         kept = {}
         for name, value in message.items():
             if name not in _NEUTRAL_IN_MESSAGE:
@@ -47,6 +52,8 @@ class ChatMessage(BaseModel):
     def _join_text_parts(cls, content: Any) -> Any:
         if not isinstance(content, list):
             return content
+        if len(content) > MAX_MESSAGES:
+            raise InvalidRequest(f"At most {MAX_MESSAGES} content parts are allowed.", "messages")
         return "".join(_text_of(part) for part in content)
 
     def plain(self) -> dict[str, str]:
@@ -78,11 +85,16 @@ class ChatBody(SamplingFields):
     }
 
     messages: list[ChatMessage] = Field(
-        min_length=1, examples=[[{"role": "user", "content": "March 5, 2024"}]]
+        fail_fast=True,
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        examples=[[{"role": "user", "content": "March 5, 2024"}]],
     )
-    max_tokens: int | None = Field(None, ge=1, description="Older name of the next field.")
+    max_tokens: int | None = Field(
+        None, ge=1, lt=1 << 31, description="Older name of the next field."
+    )
     max_completion_tokens: int | None = Field(
-        None, ge=1, description="By default the rest of the context."
+        None, ge=1, lt=1 << 31, description="By default the rest of the context."
     )
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token.")

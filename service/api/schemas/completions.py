@@ -1,7 +1,7 @@
 """The body of `/v1/completions`."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator
 
@@ -13,15 +13,17 @@ from service.tenancy import Principal
 
 DEFAULT_MAX_TOKENS = 16
 
+TokenIds = Annotated[list[int], Field(fail_fast=True)]
+
 
 class CompletionBody(SamplingFields):
     neutral: ClassVar = {**NEUTRAL, "suffix": ("",), "best_of": ()}
 
-    prompt: str | list[str] | list[int] | list[list[int]] = Field(
+    prompt: str | list[str] | TokenIds | list[TokenIds] = Field(
         description="A text, token ids, or a list of either.",
         examples=["March 5, 2024 =>", ["July 14, 1789 =>", "June 6, 1944 =>"], [1, 2, 3]],
     )
-    max_tokens: int | None = Field(None, ge=0, description="By default 16.")
+    max_tokens: int | None = Field(None, ge=0, lt=1 << 31, description="By default 16.")
     logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token.")
     echo: bool = Field(False, description="Begin the text with the prompt.")
 
@@ -35,7 +37,9 @@ class CompletionBody(SamplingFields):
     @field_validator("prompt", mode="wrap")
     @classmethod
     def _name_the_forms(cls, value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-        """A union's own errors list every member in turn."""
+        """A union's own errors list every member in turn, and every entry of a long list."""
+        if isinstance(value, list) and len(value) > MAX_SEQUENCES and not _are_ids(value):
+            raise InvalidRequest(f"At most {MAX_SEQUENCES} prompts are allowed.", "prompt")
         try:
             prompt = handler(value)
         except ValidationError:
@@ -75,8 +79,11 @@ class CompletionBody(SamplingFields):
         if isinstance(prompt, list) and isinstance(prompt[0], int):
             return (TokenPrompt(tuple(prompt)),)
         several = [prompt] if isinstance(prompt, str) else cast(list[str | list[int]], prompt)
-        if len(several) > MAX_SEQUENCES:
-            raise InvalidRequest(f"At most {MAX_SEQUENCES} prompts are allowed.", "prompt")
         return tuple(
             TextPrompt(one) if isinstance(one, str) else TokenPrompt(tuple(one)) for one in several
         )
+
+
+def _are_ids(prompt: list[Any]) -> bool:
+    """By the first one; the others are looked at one after the other until one is wrong."""
+    return isinstance(prompt[0], int)

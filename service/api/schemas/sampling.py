@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from service.core import SamplingParams
 from service.errors import InvalidRequest
@@ -13,6 +20,9 @@ MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_SUMMANDS = 8
 MAX_WEIGHT = 100
+MAX_BIASES = 1024
+MAX_FIELDS = 256
+_INT32 = 1 << 31
 MAX_COLD_MS = 24 * 60 * 60 * 1000
 _INT64 = 1 << 63
 
@@ -84,7 +94,7 @@ class SamplingFields(BaseModel):
     )
     temperature: float = Field(1.0, ge=0, le=2, description="0 = the most likely token.")
     top_p: float = Field(1.0, ge=0, le=1)
-    top_k: int = Field(0, ge=-1, description="0 or -1 = all tokens.")
+    top_k: int = Field(0, ge=-1, lt=_INT32, description="0 or -1 = all tokens.")
     min_p: float = Field(0.0, ge=0, le=1)
     seed: int | None = Field(None, ge=-_INT64, lt=_INT64)
     n: int = Field(1, ge=1, le=16)
@@ -94,7 +104,9 @@ class SamplingFields(BaseModel):
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repetition_penalty: float = Field(1.0, gt=0, le=10)
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field({}, max_length=1024)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        {}, max_length=MAX_BIASES
+    )
     task_id: int | None = Field(
         None, ge=0, lt=_INT64, description="Which task of a multitask adapter; only for those."
     )
@@ -111,7 +123,9 @@ class SamplingFields(BaseModel):
         description="The model, itself in memory, that answers when max_cold_ms was not enough.",
     )
     user: str | None = Field(
-        None, description="Who asks: of an alias with weights they always get the same version."
+        None,
+        max_length=1024,
+        description="Who asks: of an alias with weights they always get the same version.",
     )
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -122,6 +136,8 @@ class SamplingFields(BaseModel):
         """Drops nulls and what has no effect; refuses what would have one."""
         if not isinstance(body, dict):
             return body
+        if len(body) > MAX_FIELDS:
+            raise InvalidRequest(f"The body has more than {MAX_FIELDS} fields.")
         kept = {}
         for name, value in body.items():
             if name in cls.model_fields:
@@ -138,12 +154,22 @@ class SamplingFields(BaseModel):
     def _is_neutral(cls, name: str, value: Any, body: Mapping[str, Any]) -> bool:  # noqa: ARG003
         return _is_one_of(value, cls.neutral[name])
 
+    @field_validator("stop", "stop_token_ids", "adapters", "logit_bias", mode="before")
+    @classmethod
+    def _bound_first(cls, value: Any, info: ValidationInfo) -> Any:
+        """Before every entry of a list that is refused anyway gets an error of its own."""
+        most = {"adapters": MAX_SUMMANDS, "logit_bias": MAX_BIASES}.get(
+            str(info.field_name), MAX_STOPS
+        )
+        if isinstance(value, list | dict) and len(value) > most:
+            what = "stop strings" if info.field_name == "stop" else f"entries of {info.field_name}"
+            raise InvalidRequest(f"At most {most} {what} are allowed.", info.field_name)
+        return value
+
     @field_validator("stop", mode="after")
     @classmethod
     def _bound_stops(cls, stop: str | list[str]) -> list[str]:
         stops = [stop] if isinstance(stop, str) else stop
-        if len(stops) > MAX_STOPS:
-            raise InvalidRequest(f"At most {MAX_STOPS} stop strings are allowed.", "stop")
         if any(not 0 < len(one) <= MAX_STOP_CHARS for one in stops):
             raise InvalidRequest(f"A stop string has 1 to {MAX_STOP_CHARS} characters.", "stop")
         return stops
