@@ -34,6 +34,8 @@ CHECKS = [
 ]
 REJECTION = checks.negative_data_rejection
 """Not `positive_data_acceptance`: rules that bind two fields are sentences in the document."""
+STATEFUL = {"POST /v1/adapters/{name}/restore"}
+"""Need something that a request of another kind has to bring about."""
 
 
 @pytest.fixture
@@ -77,7 +79,8 @@ def test_every_answer_is_a_documented_one(
 
     run()
     report(label, statuses)
-    assert any(status < 400 for status in statuses), f"nothing got through: {statuses}"
+    if label not in STATEFUL:
+        assert any(status < 400 for status in statuses), f"nothing got through: {statuses}"
 
 
 def is_upload(case: schemathesis.Case) -> bool:
