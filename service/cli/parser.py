@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "serve": "start the server",
     "check": "say whether an adapter would be accepted",
-    "adapters": "publish, look at and change the adapters of a running server",
+    "status": "what a running server is, and whether it takes requests",
+    "adapters": "its adapters: publish, look at, change",
+    "keys": "its API keys: make, list, revoke",
+    "tenants": "who shares it: make, list, limit",
 }
 _STATUSES = (
     "Exit status: 0 = done, 1 = the server refused it or failed, "
@@ -72,11 +75,23 @@ def _fill(name: str, parser: ArgumentParser) -> None:
 
 
 def _operations(name: str) -> Command | Commands:
-    if name == "adapters":
-        from service.cli import adapters
+    match name:
+        case "status":
+            from service.cli import status
 
-        return adapters.COMMANDS
-    raise AssertionError(name)
+            return status.COMMAND
+        case "keys":
+            from service.cli import keys
+
+            return keys.COMMANDS
+        case "tenants":
+            from service.cli import tenants
+
+            return tenants.COMMANDS
+        case _:
+            from service.cli import adapters
+
+            return adapters.COMMANDS
 
 
 def _add_command(parser: ArgumentParser, command: Command) -> None:

@@ -15,7 +15,7 @@ from service.client.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
-from service.client.results import Reason
+from service.client.results.base import Reason
 from service.client.retry import RetryPolicy
 
 __all__ = [

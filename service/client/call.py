@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from service.client.errors import InvalidCall
-from service.client.results import Page, Result
+from service.client.results.base import Page, Result
 from service.client.upload import Upload
 
 R = TypeVar("R", bound=Result)

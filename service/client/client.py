@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import httpx
 
-from service.client.calls import adapters, operations
+from service.client.calls import adapters, keys, operations, tenants
 from service.client.errors import InvalidCall
 from service.client.methods import AsyncLists, AsyncSends, Lists, Sends
 from service.client.retry import RetryPolicy
@@ -32,7 +32,29 @@ class Adapters:
     move = Sends(adapters.move)
     rollback = Sends(adapters.rollback)
     delete = Sends(adapters.delete)
+    restore = Sends(adapters.restore)
+    gc = Sends(adapters.gc)
     verify = Sends(adapters.verify)
+
+
+@dataclass(frozen=True)
+class Keys:
+    transport: SyncTransport
+
+    create = Sends(keys.create)
+    list = Lists(keys.list_all)
+    revoke = Sends(keys.revoke)
+
+
+@dataclass(frozen=True)
+class Tenants:
+    transport: SyncTransport
+
+    create = Sends(tenants.create)
+    list = Lists(tenants.list_all)
+    get = Sends(tenants.get)
+    set_limits = Sends(tenants.set_limits)
+    delete = Sends(tenants.delete)
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,29 @@ class AsyncAdapters:
     move = AsyncSends(adapters.move)
     rollback = AsyncSends(adapters.rollback)
     delete = AsyncSends(adapters.delete)
+    restore = AsyncSends(adapters.restore)
+    gc = AsyncSends(adapters.gc)
     verify = AsyncSends(adapters.verify)
+
+
+@dataclass(frozen=True)
+class AsyncKeys:
+    transport: AsyncTransport
+
+    create = AsyncSends(keys.create)
+    list = AsyncLists(keys.list_all)
+    revoke = AsyncSends(keys.revoke)
+
+
+@dataclass(frozen=True)
+class AsyncTenants:
+    transport: AsyncTransport
+
+    create = AsyncSends(tenants.create)
+    list = AsyncLists(tenants.list_all)
+    get = AsyncSends(tenants.get)
+    set_limits = AsyncSends(tenants.set_limits)
+    delete = AsyncSends(tenants.delete)
 
 
 class Client:
@@ -65,6 +109,8 @@ class Client:
         http = httpx.Client(transport=transport, **target.options)
         self.transport = SyncTransport(http, retry or RetryPolicy())
         self.adapters = Adapters(self.transport)
+        self.keys = Keys(self.transport)
+        self.tenants = Tenants(self.transport)
 
     version = Sends(operations.version)
     ready = Sends(operations.ready)
@@ -102,6 +148,8 @@ class AsyncClient:
         http = httpx.AsyncClient(transport=transport, **target.options)
         self.transport = AsyncTransport(http, retry or RetryPolicy())
         self.adapters = AsyncAdapters(self.transport)
+        self.keys = AsyncKeys(self.transport)
+        self.tenants = AsyncTenants(self.transport)
 
     version = AsyncSends(operations.version)
     ready = AsyncSends(operations.ready)

@@ -17,7 +17,7 @@ ClientError
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.client.results import Reason
+from service.client.results.base import Reason
 
 
 class ClientError(Exception):

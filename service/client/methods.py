@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
 from service.client.call import Call, Listing
-from service.client.results import Result
+from service.client.results.base import Result
 from service.client.transport import AsyncTransport, SyncTransport
 
 P = ParamSpec("P")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from service.client.call import Call, Listing
 from service.client.errors import InvalidCall, UnexpectedAnswer, Unreachable, error_of
-from service.client.results import Result
+from service.client.results.base import Result
 from service.client.retry import RetryPolicy
 from service.client.upload import CountedStream, Parts
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -10,33 +10,9 @@ import pytest
 
 from service.__main__ import main
 from service.client import Client
-from tests.api.conftest import serve
-from tests.client.house_app import HouseApp
+from tests.cli.line import Line
 
 Loras = Callable[[int], Path]
-
-
-class Line:
-    """Runs command lines against one server."""
-
-    def __init__(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-        self._url = url
-        self._capsys = capsys
-
-    def __call__(self, *words: object, status: int = 0) -> str:
-        """What goes to stdout, or for another status than 0 to stderr; nothing else is said."""
-        self._capsys.readouterr()
-        found = main([*map(str, words), "--url", self._url])
-        out, err = self._capsys.readouterr()
-        assert found == status, out + err
-        assert (err if status == 0 else out) == ""
-        return out if status == 0 else err
-
-
-@pytest.fixture
-def line(house: HouseApp, capsys: pytest.CaptureFixture[str]) -> Iterator[Line]:
-    with serve(house.app()) as url:
-        yield Line(url, capsys)
 
 
 def test_push_says_what_it_has_become(line: Line, lora: Loras) -> None:
@@ -84,9 +60,23 @@ def test_a_listing_is_a_table_or_a_json_array(line: Line, lora: Loras) -> None:
     assert [one["name"] for one in listed] == ["a" * 100, "b"]
 
 
-def test_what_is_deleted_is_gone(line: Line, lora: Loras) -> None:
-    line("adapters", "push", lora(1), "--name", "a")
-    assert line("adapters", "rm", "a").startswith("a is deleted")
+def test_what_is_deleted_comes_back(line: Line, lora: Loras) -> None:
+    for seed in (1, 2):
+        line("adapters", "push", lora(seed), "--name", "a")
+    assert line("adapters", "rm", "a@1").startswith("a@1 is deleted")
+    text = line("adapters", "rm", "a@2", status=1)
+    assert "current" in text
+    assert "RECOVERABLE UNTIL" in line("adapters", "show", "a")
+    line("adapters", "restore", "a@1")
+    line("adapters", "rm", "a")
+    assert line("adapters", "list", "--deleted").splitlines()[1].startswith("a ")
+    assert line("adapters", "gc", "--dry-run").startswith("0 versions would be gone for good\n")
+    assert json.loads(line("adapters", "gc", "--json"))["versions"] == []
+    assert line("adapters", "restore", "a").startswith("a is at version 2\n")
+    assert "neither NAME nor" in line("adapters", "restore", "a@stable", status=2)
+
+
+def test_what_is_not_there_is_told(line: Line) -> None:
     text = line("adapters", "rm", "a", status=1)
     assert text == "repertoire: The adapter 'a' does not exist.\n"
     error = json.loads(line("adapters", "show", "a", "--json", status=1))["error"]
@@ -120,7 +110,7 @@ def test_progress_is_for_terminals(
     line: Line, lora: Loras, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("service.cli.progress.sys.stderr.isatty", lambda: True)
-    assert main(["adapters", "push", str(lora(1)), "--name", "a", "--url", line._url]) == 0
+    assert main(["adapters", "push", str(lora(1)), "--name", "a", "--url", line.url]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("a is now version 1\n")
     assert "a is now" not in err

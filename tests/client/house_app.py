@@ -22,13 +22,14 @@ class HouseApp:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def app(self) -> FastAPI:
-        house = House(self.root, self.base.description)
+        house = House(self.root, self.base.description, deleted_retention_s=1000)
         world = World(base=self.base.description, registry=house.registry, settings=self.settings)
         app = world.app()
 
         @asynccontextmanager
         async def running() -> AsyncIterator[None]:
             await house.service.start()
+            await world.access.start()
             try:
                 yield
             finally:

@@ -12,7 +12,7 @@ from service.client.retry import RetryPolicy as Policy
 from tests.api.conftest import run
 
 BUSY = {"error": {"message": "Busy.", "type": "server_error", "param": None, "code": "overloaded"}}
-DONE = {"name": "a", "deleted": True}
+DONE = {"name": "a", "version": None, "deleted": True}
 
 
 def busy(status: int = 503, **headers: str) -> httpx.Response:

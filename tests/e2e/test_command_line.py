@@ -55,6 +55,9 @@ def test_an_operators_walk(base_folder: Path, folders: list[Path], tmp_path: Pat
         command(server, "adapters", "rollback", "task")
         assert answering(server, "task") == stable
         command(server, "adapters", "rm", "task")
+        command(server, "adapters", "restore", "task@2")
+        assert answering(server, "task") == newest
+        command(server, "adapters", "rm", "task")
         gone = command(server, "adapters", "show", "task", status=1)
         assert gone == "repertoire: The adapter 'task' does not exist.\n"
         wrong = command(server, "adapters", "list", "--key", "wrong", status=1)

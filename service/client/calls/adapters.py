@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from service.client.call import LONG_S, Call, Listing, segment
-from service.client.results import (
+from service.client.results.adapters import (
     Adapter,
+    Collected,
     DeletedAdapter,
-    Page,
     PublishedAdapter,
     VerifiedAdapter,
 )
+from service.client.results.base import Page
 from service.client.upload import Progress, Upload
 
 Target = int | Mapping[int, int]
@@ -43,9 +44,13 @@ def push(
     )
 
 
-def list_all(*, page_size: int = 100) -> Listing[Adapter]:
-    """Every adapter, by name; pages are fetched as they are needed."""
-    first = Call("GET", _ROOT, Page[Adapter], query={"limit": page_size})
+def list_all(*, deleted: bool = False, page_size: int = 100) -> Listing[Adapter]:
+    """Every adapter, or every one that is deleted and can be restored, by name.
+
+    Pages are fetched as they are needed.
+    """
+    query = {"limit": page_size, "deleted": "true" if deleted else None}
+    first = Call("GET", _ROOT, Page[Adapter], query=query)
     return Listing(first, lambda adapter: adapter.name)
 
 
@@ -79,9 +84,22 @@ def rollback(name: str, *, if_match: str | None = None) -> Call[Adapter]:
     )
 
 
-def delete(name: str) -> Call[DeletedAdapter]:
-    """An adapter with all its versions."""
-    return Call("DELETE", _path(name), DeletedAdapter)
+def delete(name: str, *, if_match: str | None = None) -> Call[DeletedAdapter]:
+    """An adapter with all its versions, or `name@3` alone; for a while it can be restored."""
+    return Call("DELETE", _path(name), DeletedAdapter, headers=_condition(if_match))
+
+
+def restore(name: str, version: int | None = None, *, if_match: str | None = None) -> Call[Adapter]:
+    """Bring back a deleted version, or the whole name as it was when it was deleted."""
+    body = {} if version is None else {"version": version}
+    headers = _condition(if_match)
+    return Call("POST", _path(name, "/restore"), Adapter, body=body, headers=headers)
+
+
+def gc(*, dry_run: bool = False) -> Call[Collected]:
+    """Free what is deleted and can no longer be restored."""
+    query = {"dry_run": "true" if dry_run else None}
+    return Call("POST", f"{_ROOT}:gc", Collected, query=query, timeout_s=LONG_S)
 
 
 def verify(name: str) -> Call[VerifiedAdapter]:

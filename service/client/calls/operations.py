@@ -1,7 +1,8 @@
 """The calls about the server itself."""
 
 from service.client.call import Call, Listing
-from service.client.results import ModelCard, Page, Readiness, Version
+from service.client.results.base import Page
+from service.client.results.operations import ModelCard, Readiness, Version
 
 
 def version() -> Call[Version]:

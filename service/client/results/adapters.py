@@ -1,33 +1,9 @@
-"""What the server answers, as frozen objects.
-
-Fields that a newer server adds are kept, so that nothing is lost when a result is printed.
-"""
+"""What the server says about adapters."""
 
 from collections.abc import Mapping
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
-
-T = TypeVar("T")
-
-
-class Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    @classmethod
-    def of(cls, body: Any, headers: Mapping[str, str]) -> Self:  # noqa: ARG003
-        return cls.model_validate(body)
-
-
-class Page(Result, Generic[T]):
-    data: tuple[T, ...]
-    has_more: bool = False
-
-
-class Reason(Result):
-    code: str
-    subject: str
-    message: str
+from service.client.results.base import Reason, Result
 
 
 class Check(Result):
@@ -91,15 +67,28 @@ class AdapterVersion(Result):
     unused_files: tuple[str, ...]
 
 
+class DeletedVersion(Result):
+    version: int
+    digest: str
+    kind: str
+    bytes: int
+    created_at: int
+    deleted_at: int
+    recoverable_until: int
+    """Unix seconds, from when on it is gone."""
+
+
 class Adapter(Result):
     name: str
     state: str
-    """`ready` or `errored`."""
+    """`ready`, `errored` or `deleted`."""
     created_at: int | None
     current: AdapterVersion | None
     aliases: Mapping[str, int | Mapping[str, int]]
     """A version, or weights by version."""
     versions: tuple[AdapterVersion, ...]
+    deleted: tuple[DeletedVersion, ...]
+    """Those that can be restored."""
     reasons: tuple[Reason, ...]
     etag: str = ""
     """For `if_match` of a change; empty in a listing."""
@@ -112,36 +101,29 @@ class Adapter(Result):
 
 class DeletedAdapter(Result):
     name: str
+    version: int | None
+    """None = the name with all its versions."""
     deleted: bool
+
+
+class CollectedVersion(Result):
+    name: str
+    version: int
+    digest: str
+
+
+class Collected(Result):
+    """What is gone for good, or would be."""
+
+    dry_run: bool
+    versions: tuple[CollectedVersion, ...]
+    contents: int
+    content_bytes: int
+    compiled: int
+    compiled_bytes: int
 
 
 class VerifiedAdapter(Check):
     name: str
     version: int
     digest: str
-
-
-class ModelCard(Result):
-    id: str
-    created: int
-    parent: str | None
-    version: int | None = None
-    """None for the base."""
-    digest: str | None = None
-
-
-class Version(Result):
-    version: str
-    model: str
-    architecture: str
-    dtype: str
-    device: str
-    max_model_len: int
-
-
-class Readiness(Result):
-    status: str
-
-    @property
-    def is_ready(self) -> bool:
-        return self.status == "ready"

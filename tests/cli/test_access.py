@@ -1,0 +1,66 @@
+"""`keys …`, `tenants …` and `status` against the application on a port."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.client.client import KEY_VARIABLE
+from tests.cli.line import Line
+from tests.client.house_app import HouseApp
+
+OPERATOR = "the-operators-key"
+
+
+@pytest.fixture
+def house(house: HouseApp, monkeypatch: pytest.MonkeyPatch) -> HouseApp:
+    house.settings = {"api_key": OPERATOR}
+    monkeypatch.setenv(KEY_VARIABLE, OPERATOR)
+    return house
+
+
+def test_a_key_is_made_used_listed_and_revoked(line: Line, lora: Callable[[int], Path]) -> None:
+    line("tenants", "create", "team-a")
+    make = ("keys", "create", "--tenant", "team-a", "--role", "publish", "--label", "ci")
+    text = line(*make, "--expires-in", "90d")
+    assert text.startswith("The secret is shown this once:\n  secret")
+    made = json.loads(line(*make, "--min-priority", "3", "--json"))
+    assert (made["tenant"], made["role"], made["label"]) == ("team-a", "publish", "ci")
+    assert (made["expires_at"], made["min_priority"]) == (None, 3)
+    listed = line("keys", "list", "--tenant", "team-a")
+    assert made["id"] in listed
+    assert made["secret"] not in listed
+    line("adapters", "list", "--key", made["secret"])
+    denied = line("keys", "list", "--key", made["secret"], status=1)
+    assert denied.startswith("repertoire: ")
+    line("keys", "revoke", made["id"])
+    line("adapters", "list", "--key", made["secret"], status=1)
+    assert [one["label"] for one in json.loads(line("keys", "list", "--json"))] == []
+
+
+@pytest.mark.parametrize("wrong", ["90", "0d", "1y", "-1d", "1.5d", ""])
+def test_a_duration_has_a_unit(line: Line, wrong: str) -> None:
+    text = line("keys", "create", "--role", "use", f"--expires-in={wrong}", status=2)
+    assert repr(wrong) in text
+
+
+def test_tenants_are_made_limited_and_deleted(line: Line) -> None:
+    assert "the server's defaults" in line("tenants", "create", "team-a")
+    limits = ("--requests-per-minute", "60", "--max-adapters", "5")
+    text = line("tenants", "limits", "team-a", *limits)
+    assert "requests_per_minute=60, max_adapters=5" in text
+    shown = json.loads(line("tenants", "show", "team-a", "--json"))["limits"]
+    assert (shown["requests_per_minute"], shown["tokens_per_minute"]) == (60, None)
+    assert "unlimited" in line("tenants", "limits", "team-a", "--unlimited")
+    assert "the server's defaults" in line("tenants", "limits", "team-a")
+    rows = line("tenants", "list").splitlines()
+    assert any(row.startswith("team-a ") for row in rows[1:])
+    line("tenants", "rm", "team-a")
+    assert "team-a" in line("tenants", "show", "team-a", status=1)
+
+
+def test_the_status_says_what_runs(line: Line) -> None:
+    assert line("status").startswith("tiny-base is ready\n")
+    shown = json.loads(line("status", "--json"))
+    assert (shown["status"], shown["model"], shown["dtype"]) == ("ready", "tiny-base", "float32")
