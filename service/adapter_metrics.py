@@ -8,7 +8,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -50,7 +50,7 @@ class AdapterSample:
 @dataclass(slots=True)
 class _Series:
     last_used: float
-    outcomes: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str]
     tiers: Counter[str] = field(default_factory=Counter)
     num_prompt_tokens: int = 0
     num_generated_tokens: int = 0
@@ -91,10 +91,13 @@ class AdapterMetrics(Collector):
         self,
         max_series: int,
         is_served: Callable[[AdapterLabels], bool],
+        outcomes: Sequence[str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """All `outcomes` begin with 0: the rate of a series that is new misses its first count."""
         self._max_series = max_series
         self._is_served = is_served
+        self._outcomes = outcomes
         self._clock = clock
         self._lock = threading.Lock()
         self._series: dict[AdapterLabels, _Series] = {}
@@ -119,7 +122,10 @@ class AdapterMetrics(Collector):
         if self._is_full and now >= self._next_purge:
             self._next_purge = now + _PURGE_SECONDS
             self._purge(now)
-        return self._series.setdefault(OTHER if self._is_full else labels, _Series(now))
+        own = OTHER if self._is_full else labels
+        if own not in self._series:
+            self._series[own] = _Series(now, Counter(dict.fromkeys(self._outcomes, 0)))
+        return self._series[own]
 
     @property
     def _is_full(self) -> bool:

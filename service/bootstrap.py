@@ -13,7 +13,6 @@ import structlog
 import torch
 from transformers.utils import logging as transformers_logging
 
-from service.adapter_metrics import AdapterMetrics
 from service.adapter_texts import AdapterTexts
 from service.adapters.backends.memory_counters import MemoryCounters
 from service.adapters.disk_cache import DiskCache
@@ -33,7 +32,7 @@ from service.engine.model_runner import ModelRunner
 from service.engine.scheduler import Scheduler, SchedulerConfig
 from service.errors import ConfigurationError
 from service.handlers.access import Access
-from service.handlers.accounting import adapter_metrics, are_served
+from service.handlers.accounting import adapter_metrics, metrics_by_adapter
 from service.handlers.adapter_views import Tier
 from service.handlers.adapters import AdapterService
 from service.handlers.audit import AuditLog
@@ -105,7 +104,7 @@ def build_services(settings: Settings) -> Services:
     access = Access.over(store.logs, AuditLog(store.logs), settings.api_keys(), store)
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     base_name = base.description.name
-    by_adapter = AdapterMetrics(settings.metrics_max_adapters, are_served(registry.has, base_name))
+    by_adapter = metrics_by_adapter(settings.metrics_max_adapters, base_name, registry.has)
     telemetry = Telemetry(
         Metrics(engine.stats, by_adapter), structlog.get_logger("service.access"), tracer
     )

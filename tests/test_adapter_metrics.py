@@ -31,7 +31,10 @@ class Scene:
         self.now = 0.0
         self.gone: set[str] = set()
         self.metrics = AdapterMetrics(
-            max_series, lambda labels: labels.adapter not in self.gone, lambda: self.now
+            max_series,
+            lambda labels: labels.adapter not in self.gone,
+            ("completed", "failed"),
+            lambda: self.now,
         )
 
     def count(
@@ -53,7 +56,13 @@ class Scene:
     def requests(self) -> dict[str, float]:
         prefix = "requests_total|"
         found = self.samples().items()
-        return {key.removeprefix(prefix): n for key, n in found if key.startswith(prefix)}
+        return {key.removeprefix(prefix): n for key, n in found if key.startswith(prefix) and n}
+
+
+def test_what_has_not_happened_yet_is_0() -> None:
+    scene = Scene()
+    scene.count("alpha")
+    assert scene.samples()["requests_total|alpha|1|default|failed"] == 0
 
 
 def test_two_versions_can_be_compared() -> None:

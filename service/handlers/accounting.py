@@ -93,14 +93,16 @@ def adapter_metrics(metrics: AdapterMetrics, base_name: str) -> AnswerSink:
     return count
 
 
-def are_served(has: Callable[[str, int], bool], base_name: str) -> Callable[[AdapterLabels], bool]:
-    """Whether labels stand for something that can still be asked for; `has` knows the versions."""
+def metrics_by_adapter(
+    max_series: int, base_name: str, has: Callable[[str, int], bool]
+) -> AdapterMetrics:
+    """Of what can still be asked for; `has` knows which versions are served."""
 
     def is_served(labels: AdapterLabels) -> bool:
         is_adapter = labels.adapter not in (base_name, _SUMS)
         return not is_adapter or has(labels.adapter, int(labels.version))
 
-    return is_served
+    return AdapterMetrics(max_series, is_served, tuple(one.value for one in Outcome))
 
 
 def _name_and_version(adapter: AdapterRef | None, base_name: str) -> tuple[str, str]:

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from service.adapter_metrics import AdapterLabels, AdapterMetrics
+from service.adapter_metrics import AdapterLabels, AdapterSample
 from service.core import EngineStats, SamplingParams
 from service.errors import EngineFailed
-from service.handlers.accounting import AnswerSummary, Outcome, adapter_metrics, are_served
+from service.handlers.accounting import AnswerSummary, Outcome, adapter_metrics, metrics_by_adapter
 from service.handlers.binding import Summand
 from service.handlers.generation import GenerationCall, GenerationHandler
 from service.handlers.prompts import TextPrompt
@@ -121,7 +121,7 @@ def test_generated_tokens_are_a_metric_whatever_other_sinks_do(scene: Scene) -> 
 
 def counted(engine: FakeEngine, call: GenerationCall) -> dict[str, float]:
     """What metrics by adapter show of one call: samples other than 0, with sorted labels."""
-    by_adapter = AdapterMetrics(5, are_served(lambda name, version: True, "tiny"))
+    by_adapter = metrics_by_adapter(5, "tiny", lambda name, version: True)
     registry = FakeRegistry(*(adapter_ref(one, 3, is_summable=True) for one in ("alpha", "beta")))
     sinks = [adapter_metrics(by_adapter, "tiny")]
     handler = GenerationHandler(
@@ -174,9 +174,14 @@ def test_all_weighted_sums_are_one_series() -> None:
     assert found["requests_total['', '_sum', 'completed', 'red']"] == 1
 
 
-def test_versions_that_are_gone_are_served_no_more() -> None:
-    is_served = are_served(lambda name, version: (name, version) == ("alpha", 2), "tiny")
-    assert is_served(AdapterLabels("alpha", "2", "red"))
-    assert not is_served(AdapterLabels("alpha", "1", "red"))
-    assert is_served(AdapterLabels("tiny", "", "red"))
-    assert is_served(AdapterLabels("_sum", "", "red"))
+def test_versions_that_are_gone_are_shown_no_more() -> None:
+    sample = AdapterSample("completed", 1, 1, None, 0.0, ())
+    metrics = metrics_by_adapter(9, "tiny", lambda *given: given == ("alpha", 2))
+    for adapter, version in [("alpha", "1"), ("alpha", "2"), ("tiny", ""), ("_sum", "")]:
+        metrics.count(AdapterLabels(adapter, version, "red"), sample)
+    samples = [one for family in metrics.collect() for one in family.samples]
+    assert {(one.labels["adapter"], one.labels["version"]) for one in samples} == {
+        ("alpha", "2"),
+        ("tiny", ""),
+        ("_sum", ""),
+    }
