@@ -10,6 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 from service.api import (
     adapters,
     aliases,
+    audit,
     chat,
     completions,
     deletions,
@@ -38,6 +39,7 @@ _ROUTES = (
     models,
     adapters,
     aliases,
+    audit,
     deletions,
     warming,
     keys,

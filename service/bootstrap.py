@@ -86,6 +86,7 @@ def build_services(settings: Settings) -> Services:
         max_pending=settings.max_waiting + settings.max_num_seqs,
     )
     registry = AdapterRegistry()
+    audit = AuditLog(store.logs)
     adapters = AdapterService(
         store,
         compiler,
@@ -99,9 +100,10 @@ def build_services(settings: Settings) -> Services:
         is_base_strict=settings.strict_base,
         is_checking_uploads=settings.verify_uploads,
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
+        audit=audit,
         deleted_retention_s=settings.deleted_retention_s,
     )
-    access = Access.over(store.logs, AuditLog(store.logs), settings.api_keys(), store)
+    access = Access.over(store.logs, audit, settings.api_keys(), store)
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     base_name = base.description.name
     by_adapter = metrics_by_adapter(settings.metrics_max_adapters, base_name, registry.has)
@@ -110,8 +112,8 @@ def build_services(settings: Settings) -> Services:
     )
     build = _build_info(base)
 
-    def limits_of(_: str) -> TenantLimits:
-        return settings.tenant_limits
+    def limits_of(tenant: str) -> TenantLimits:
+        return access.book.limits_of(tenant) or settings.tenant_limits
 
     return Services(
         settings=settings,
@@ -133,6 +135,7 @@ def build_services(settings: Settings) -> Services:
         telemetry=telemetry,
         lifecycle=Lifecycle(),
         access=access,
+        audit=audit,
         running=partial(
             _running,
             engine,

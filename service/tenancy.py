@@ -40,7 +40,7 @@ class Principal:
     tenant: str = DEFAULT_TENANT
     role: Role = Role.ADMIN
     key_id: str = ""
-    """Public id of the key that was sent; empty = none was needed, or one of the settings."""
+    """Public id of the key that was sent, `settings` for one of those; empty = none was needed."""
     min_priority: int = 0
     """The most urgent `priority` that the key allows: lower is earlier."""
 
@@ -94,6 +94,9 @@ class TenantDirectory(Protocol):
 
 ANYONE = Principal()
 """Who asks a server without keys: it may do everything."""
+
+OF_SETTINGS = Principal(key_id="settings")
+"""Whoever sends a key of the settings; ids of managed keys are hexadecimal."""
 
 
 def is_valid_tenant(tenant: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from service.access.keys import KeyRing, digest_of
 from service.errors import Unauthorized
-from service.tenancy import ANYONE, Principal
+from service.tenancy import ANYONE, OF_SETTINGS, Principal
 
 _MESSAGE = "A valid API key is needed: Authorization: Bearer KEY."
 """The same for every reason: it must not tell an expired key from one that never was."""
@@ -24,7 +24,9 @@ class Gate:
         if key is not None and key.is_valid(now):
             return key.principal
         # A key that has ended opens nothing, not even a server that is open to everybody.
-        if is_operator or (key is None and not self._operator_digests):
+        if is_operator:
+            return OF_SETTINGS
+        if key is None and not self._operator_digests:
             return ANYONE
         raise Unauthorized(_MESSAGE)
 

@@ -12,6 +12,7 @@ from service.engine.client import EngineClient
 from service.errors import PermissionDenied
 from service.handlers.access import Access
 from service.handlers.adapters import AdapterService
+from service.handlers.audit import AuditLog
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
@@ -47,6 +48,7 @@ class Services:
     telemetry: Telemetry
     lifecycle: Lifecycle
     access: Access
+    audit: AuditLog
     running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """Entered on the event loop before the first request, left after the last: starts and stops
     what needs the loop (the engine's thread, the adapter store)."""

@@ -1,8 +1,9 @@
 """Parameters that several routes take, with examples that are real on the demo."""
 
+from datetime import date
 from typing import Annotated
 
-from fastapi import Path
+from fastapi import Path, Query
 
 AdapterName = Annotated[str, Path(description="Name of an adapter.", examples=["date-iso"])]
 AdapterSelector = Annotated[
@@ -20,4 +21,13 @@ ModelPath = Annotated[
         description="The base, or an adapter as in `model` of a completion.",
         examples=["date-iso", "date-iso@1"],
     ),
+]
+FromDay = Annotated[
+    date | None,
+    Query(alias="from", description="First day, in UTC; by default six days before the last."),
+]
+ToDay = Annotated[date | None, Query(alias="to", description="Last day, in UTC; by default today.")]
+OfTenant = Annotated[
+    str | None,
+    Query(max_length=63, description="Only this tenant's; an operator sees all by default."),
 ]

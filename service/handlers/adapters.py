@@ -15,6 +15,7 @@ from pathlib import Path
 from service.adapters.collector import Collector
 from service.adapters.compiling import CompileOutcome, Compiler
 from service.adapters.disk_cache import DiskCache
+from service.adapters.folders import list_folders
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
 from service.adapters.naming import NAME_RULE, is_valid_name
@@ -34,11 +35,13 @@ from service.errors import (
 from service.handlers.adapter_size import check_size
 from service.handlers.adapter_views import AdapterView, PublishResult, Tier
 from service.handlers.aliases import AliasService
+from service.handlers.audit import Action, AuditLog
 from service.handlers.changes import Changes
 from service.handlers.deletions import DeletionService
 from service.handlers.directory import Directory
 from service.handlers.folder_import import FolderImporter
 from service.handlers.models import ModelEntry
+from service.handlers.name_audit import NameAudit
 from service.handlers.verification import Verifier
 from service.phases import phase
 
@@ -63,10 +66,12 @@ class AdapterService:
         is_checking_uploads: bool = False,
         max_compiled_bytes: int | None = None,
         deleted_retention_s: float = 0.0,
+        audit: AuditLog | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`unload` and `resident_tier` take a digest and speak of the engine's memory, which
-        holds adapters of up to `max_compiled_bytes`; what is deleted stays for the retention."""
+        holds adapters of up to `max_compiled_bytes`; what is deleted stays for the retention.
+        `audit` is by default one over the store's own logs."""
         self.limits = limits
         self.registry = registry
         self._store = store
@@ -83,13 +88,15 @@ class AdapterService:
         self._directory = Directory(
             store, cache, registry, base, resident_tier, deleted_retention_s, clock
         )
-        self.aliases = AliasService(store, self._directory, self._changes, clock)
+        self._audit = NameAudit(audit or AuditLog(store.logs), store)
+        self.aliases = AliasService(store, self._directory, self._changes, self._audit, clock)
         self.deletions = DeletionService(
             store,
             Collector(store, cache, deleted_retention_s),
             registry,
             self._directory,
             self._changes,
+            self._audit,
             unload=unload,
             retention_s=deleted_retention_s,
             clock=clock,
@@ -109,7 +116,9 @@ class AdapterService:
             self.limits,
             is_base_strict=self._is_base_strict,
         )
-        self._directory.broken = await self._changes.in_thread(importer.run, self._commit)
+        names = [folder.name for folder in list_folders(self._store.root)]
+        async with self._changes.lock, self._audit.of(Action.ADAPTER_PUBLISH, *names):
+            self._directory.broken = await self._changes.in_thread(importer.run, self._commit)
         for name in self._store.names():
             self._directory.register(name)
 
@@ -225,7 +234,7 @@ class AdapterService:
         """And the adapter's revision."""
         if self._store.manifest(outcome.manifest.digest) is None:
             await self.deletions.make_room(outcome.manifest.num_bytes)
-        async with self._changes.lock:
+        async with self._changes.lock, self._audit.of(Action.ADAPTER_PUBLISH, name):
             with phase("commit"):
                 published = await self._changes.in_thread(self._commit, name, outcome, verdict)
             self._directory.register(name)

@@ -8,8 +8,10 @@ from service.adapters.moves import WantedMove, check_expected, move_for, rollbac
 from service.adapters.store import AdapterStore
 from service.errors import NameConflict
 from service.handlers.adapter_views import AdapterView
+from service.handlers.audit import Action
 from service.handlers.changes import Changes
 from service.handlers.directory import Directory
+from service.handlers.name_audit import NameAudit
 
 Expected = Collection[int] | None
 """Revisions of the adapter that the caller has seen and means; None is any."""
@@ -21,11 +23,13 @@ class AliasService:
         store: AdapterStore,
         directory: Directory,
         changes: Changes,
+        audit: NameAudit,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._directory = directory
         self._changes = changes
+        self._audit = audit
         self._clock = clock
 
     async def move(self, name: str, wanted: WantedMove, expected: Expected = None) -> AdapterView:
@@ -41,7 +45,7 @@ class AliasService:
             self._check_content(name, history, move)
             return move
 
-        return await self._changes.finish(self._change(name, decide))
+        return await self._changes.finish(self._change(Action.ADAPTER_MOVE, name, decide))
 
     async def rollback(self, name: str, expected: Expected = None) -> AdapterView:
         """To the version that was current before; once more, to the one before that.
@@ -56,12 +60,15 @@ class AliasService:
             self._check_content(name, history, rollback)
             return rollback
 
-        return await self._changes.finish(self._change(name, decide))
+        return await self._changes.finish(self._change(Action.ADAPTER_ROLLBACK, name, decide))
 
     async def _change(
-        self, name: str, decide: Callable[[NameHistory], Move | Rollback | None]
+        self,
+        action: Action,
+        name: str,
+        decide: Callable[[NameHistory], Move | Rollback | None],
     ) -> AdapterView:
-        async with self._changes.lock:
+        async with self._changes.lock, self._audit.of(action, name):
             if await self._changes.in_thread(self._store.change, name, decide):
                 self._directory.register(name)
             return self._directory.view(name)

@@ -22,8 +22,10 @@ from service.adapters.store import AdapterStore
 from service.errors import NameConflict, RepertoireError, StoreFull
 from service.handlers.adapter_views import AdapterView
 from service.handlers.aliases import Expected
+from service.handlers.audit import Action
 from service.handlers.changes import Changes
 from service.handlers.directory import Directory
+from service.handlers.name_audit import NameAudit
 
 COLLECT_INTERVAL_S = 3600.0
 
@@ -38,6 +40,7 @@ class DeletionService:
         registry: AdapterRegistry,
         directory: Directory,
         changes: Changes,
+        audit: NameAudit,
         *,
         unload: Callable[[str], object],
         retention_s: float,
@@ -49,6 +52,7 @@ class DeletionService:
         self._registry = registry
         self._directory = directory
         self._changes = changes
+        self._audit = audit
         self._unload = unload
         self._retention_s = retention_s
         self._clock = clock
@@ -78,7 +82,7 @@ class DeletionService:
             check_expected(name, history, expected)
             return delete_for(name, history, created_at)
 
-        return await self._changes.finish(self._delete(name, decide))
+        return await self._changes.finish(self._delete(Action.ADAPTER_DELETE, name, decide))
 
     async def delete_version(self, wanted: Selector, expected: Expected = None) -> tuple[int, int]:
         """Its number, and the revision that this makes.
@@ -95,7 +99,7 @@ class DeletionService:
             number = delete.number
             return delete
 
-        revision = await self._changes.finish(self._delete(name, decide))
+        revision = await self._changes.finish(self._delete(Action.VERSION_DELETE, name, decide))
         return number, revision
 
     async def restore(
@@ -140,9 +144,12 @@ class DeletionService:
         self._store.check_disk(num_disk_bytes)
 
     async def _delete(
-        self, name: str, decide: Callable[[NameHistory], Delete | DeleteVersion]
+        self,
+        action: Action,
+        name: str,
+        decide: Callable[[NameHistory], Delete | DeleteVersion],
     ) -> int:
-        async with self._changes.lock:
+        async with self._changes.lock, self._audit.of(action, name):
             before = {version.digest for version in self._store.history(name).versions.values()}
             await self._changes.in_thread(self._store.change, name, decide)
             self._directory.register(name)
@@ -155,7 +162,7 @@ class DeletionService:
         return revision
 
     async def _restore(self, name: str, decide: Callable[[NameHistory], Restore]) -> AdapterView:
-        async with self._changes.lock:
+        async with self._changes.lock, self._audit.of(Action.ADAPTER_RESTORE, name):
             await self._changes.in_thread(self._store.change, name, decide)
             self._directory.register(name)
             return self._directory.view(name)
@@ -173,6 +180,8 @@ class DeletionService:
             freed = await self._changes.in_thread(
                 lambda: self._collector.collect(now, in_use, is_dry_run=is_dry_run)
             )
+            if not (freed.is_nothing or is_dry_run):
+                await self._audit.collected(freed)
         if not (freed.is_nothing or is_dry_run):
             log.info(
                 "collected",

@@ -5,7 +5,7 @@ import pytest
 from service.access.gate import Gate
 from service.access.keys import Key, KeyRing, Secret, digest_of
 from service.errors import Unauthorized
-from service.tenancy import Principal, Role
+from service.tenancy import OF_SETTINGS, Principal, Role
 
 NOW = 1_000.0
 OPERATOR = Principal()
@@ -99,7 +99,8 @@ def test_without_keys_everybody_is_an_operator() -> None:
 def test_with_keys_only_they_open() -> None:
     gate = Gate(("first", "zweiter-schlüssel"), KeyRing())
     for key in ("first", "zweiter-schlüssel"):
-        assert gate.admit(key.encode(), NOW) == OPERATOR
+        assert gate.admit(key.encode(), NOW) == OF_SETTINGS
+    assert OF_SETTINGS.is_operator
     for wrong in (b"", b"firs", b"first ", Secret.new().text.encode()):
         with pytest.raises(Unauthorized):
             gate.admit(wrong, NOW)

@@ -66,7 +66,11 @@ class World:
     def access(self) -> Access:
         """The settings must be made before."""
         keys = Settings(base_model="tiny", **self.settings).api_keys()
-        return Access.over(self.logs, AuditLog(self.logs), keys, self.owners)
+        return Access.over(self.logs, self.audit, keys, self.owners)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        return AuditLog(self.logs)
 
     def app(self) -> FastAPI:
         settings = Settings(base_model="tiny", **self.settings)
@@ -90,6 +94,7 @@ class World:
             telemetry=Telemetry(metrics, structlog.get_logger("repertoire"), self.tracer),
             lifecycle=self.lifecycle,
             access=self.access,
+            audit=self.audit,
         )
         return create_app(services)
 

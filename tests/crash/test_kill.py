@@ -142,7 +142,7 @@ async def inspect(house: House, kit: Kit, states: list[State]) -> None:
 def assert_nothing_left(house: House, referenced: set[str]) -> None:
     private = house.root / ".repertoire"
     names = {path.name for path in private.iterdir()}
-    assert names <= {"tmp", "journal", "objects", "cache", "lock", "folders.json"}
+    assert names <= {"tmp", "journal", "audit", "objects", "cache", "lock", "folders.json"}
     assert list((private / "tmp").iterdir()) == []
     drafts = (private / "cache" / "tmp").glob("*/*")
     assert [path for path in drafts if path.name != "lock"] == []

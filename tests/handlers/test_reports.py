@@ -1,0 +1,35 @@
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from service.errors import InvalidRequest, PermissionDenied
+from service.handlers.reports import days_between, seen_tenant
+from service.tenancy import ANYONE, Principal, Role
+
+DAY = date(2026, 3, 5)
+RED = Principal("red", Role.ADMIN, "k")
+
+
+def test_by_default_the_last_week() -> None:
+    today = datetime.now(UTC).date()
+    assert days_between(None, None) == (today - timedelta(6), today)
+    assert days_between(None, DAY) == (date(2026, 2, 27), DAY)
+    assert days_between(None, date(1, 1, 2)) == (date(1, 1, 1), date(1, 1, 2))
+    assert days_between(DAY, DAY) == (DAY, DAY)
+
+
+def test_days_in_the_wrong_order_or_too_many_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="behind"):
+        days_between(DAY, date(2026, 3, 4))
+    with pytest.raises(InvalidRequest, match="366 days"):
+        days_between(date(2025, 3, 4), DAY)
+    assert days_between(date(2025, 3, 5), DAY)[0] == date(2025, 3, 5)
+
+
+def test_an_operator_sees_everybody_and_an_admin_its_own() -> None:
+    assert seen_tenant(ANYONE, None) is None
+    assert seen_tenant(ANYONE, "red") == "red"
+    assert seen_tenant(RED, None) == seen_tenant(RED, "red") == "red"
+    with pytest.raises(PermissionDenied):
+        seen_tenant(RED, "blue")
+    assert seen_tenant(Principal("default", Role.USE), None) == "default"
