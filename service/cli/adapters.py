@@ -55,6 +55,15 @@ def _verify(client: "Client", options: Namespace) -> Output:
     return Output(found, [text], is_fine=found.verdict == "exact")
 
 
+def _warm(client: "Client", options: Namespace) -> Output:
+    timeout_ms = None if options.timeout is None else round(1000 * options.timeout)
+    with waiting(f"loading {options.name}"):
+        warmed = client.adapters.warm(options.name, tier=options.tier, timeout_ms=timeout_ms)
+    where = "on the device" if warmed.tier == "device" else "in host memory"
+    text = f"{warmed.name}@{warmed.version} is {where} after {warmed.milliseconds:.0f} ms"
+    return Output(warmed, [text])
+
+
 def _add_push(parser: ArgumentParser) -> None:
     parser.add_argument(
         "source", type=Path, metavar="FOLDER", help="PEFT folder, or a .zip or .tar.gz of one"
@@ -72,10 +81,21 @@ def _add_list(parser: ArgumentParser) -> None:
     )
 
 
+def _add_warm(parser: ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument(
+        "--tier", choices=("host", "device"), default="host", help="which memory [default: host]"
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="how long to wait; the load goes on"
+    )
+
+
 COMMANDS = (
     Command("push", "publish an adapter", _push, _add_push),
     Command("list", "all adapters", _list, _add_list),
     Command("show", "one adapter with its versions", _show, add_name),
     Command("verify", "compare a version, as served now, with peft", _verify, add_model),
+    Command("warm", "bring a version into memory before anybody waits", _warm, _add_warm),
     *changes.COMMANDS,
 )

@@ -35,6 +35,7 @@ class Adapters:
     restore = Sends(adapters.restore)
     gc = Sends(adapters.gc)
     verify = Sends(adapters.verify)
+    warm = Sends(adapters.warm)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class AsyncAdapters:
     restore = AsyncSends(adapters.restore)
     gc = AsyncSends(adapters.gc)
     verify = AsyncSends(adapters.verify)
+    warm = AsyncSends(adapters.warm)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,15 @@ def test_what_is_deleted_comes_back(line: Line, lora: Loras) -> None:
     assert "neither NAME nor" in line("adapters", "restore", "a@stable", status=2)
 
 
+def test_a_version_is_warmed(line: Line, lora: Loras) -> None:
+    line("adapters", "push", lora(1), "--name", "a")
+    text = line("adapters", "warm", "a@1", "--timeout", "5")
+    assert text.startswith("a@1 is in host memory after ")
+    warmed = json.loads(line("adapters", "warm", "a", "--tier", "device", "--json"))
+    assert (warmed["name"], warmed["version"], warmed["tier"]) == ("a", 1, "device")
+    assert "does not exist" in line("adapters", "warm", "b", status=1)
+
+
 def test_what_is_not_there_is_told(line: Line) -> None:
     text = line("adapters", "rm", "a", status=1)
     assert text == "repertoire: The adapter 'a' does not exist.\n"

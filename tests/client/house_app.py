@@ -35,8 +35,7 @@ class HouseApp:
             finally:
                 await house.service.close()
 
-        services = replace(app.state.services, adapters=house.service, running=running)
-        app.state.services = services
+        app.state.services = replace(app.state.services, adapters=house.service, running=running)
         return app
 
     @asynccontextmanager

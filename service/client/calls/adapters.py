@@ -11,6 +11,7 @@ from service.client.results.adapters import (
     DeletedAdapter,
     PublishedAdapter,
     VerifiedAdapter,
+    WarmedAdapter,
 )
 from service.client.results.base import Page
 from service.client.upload import Progress, Upload
@@ -105,6 +106,15 @@ def gc(*, dry_run: bool = False) -> Call[Collected]:
 def verify(name: str) -> Call[VerifiedAdapter]:
     """Compare a version, as it is served now, with peft."""
     return Call("POST", _path(name, "/verify"), VerifiedAdapter, timeout_s=LONG_S)
+
+
+def warm(name: str, *, tier: str = "host", timeout_ms: int | None = None) -> Call[WarmedAdapter]:
+    """Bring a version into host memory or, with `tier="device"`, onto the device.
+
+    Answers when it is there, or fails after `timeout_ms` while the load goes on.
+    """
+    body = {"tier": tier, "timeout_ms": timeout_ms}
+    return Call("POST", _path(name, "/warm"), WarmedAdapter, body=body, timeout_s=LONG_S)
 
 
 def _path(name: str, action: str = "") -> str:

@@ -127,3 +127,12 @@ class VerifiedAdapter(Check):
     name: str
     version: int
     digest: str
+
+
+class WarmedAdapter(Result):
+    name: str
+    version: int
+    digest: str
+    tier: str
+    """Where it is now."""
+    milliseconds: float
