@@ -35,6 +35,7 @@ def test_readme_blocks_run(tmp_path: Path) -> None:
         "1944-06-06",
         "+14155550132",
         "BLUE RIVER",
+        "decode;dur=",
     ):
         assert expected in everything
     assert '"deleted":true' in everything.replace(" ", "")

@@ -62,6 +62,8 @@ def test_an_upload_of_any_kind_is_checked_and_served(
         for name, extra in ((kind, task), (base_folder.name, {}))
     )
     assert mine["token_logprobs"] != base["token_logprobs"]
+    for phase in ("receive", "compile", "verify", "commit"):
+        assert server.metric("repertoire_upload_phase_seconds_count", phase=phase) >= 1
 
 
 def test_a_published_version_can_be_verified_again(server: Server) -> None:
