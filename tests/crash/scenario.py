@@ -18,13 +18,21 @@ from service.adapters.failpoints import VARIABLE
 from service.adapters.files import CHAT_TEMPLATE, VERSION_FILES
 from service.adapters.manifest import Manifest
 from service.adapters.moves import WantedMove
+from service.adapters.naming import Selector
 from service.compiler.job import decode_base
 from tests.adapters.house import House
 
-STEPS = ("start", "first", "second", "back", "move", "rollback", "other", "delete", "again")
+STEPS = (
+    "start", "first", "second", "back", "move", "rollback", "other", "delete", "restore", "next",
+    "drop", "undrop", "delete_again", "drop_again", "collect", "again",
+)  # fmt: skip
 """`back` points to an older version; `move` moves the name and two aliases at once; `other`
-publishes the same content under another name."""
+publishes the same content under another name and `next` another one; `drop` deletes one version of
+that name; `collect` comes when every grace is over."""
 
+RETENTION_S = 1000.0
+
+ONE_OF_B = Selector("b", number=1)
 MOVE = WantedMove(2, {"stable": ((1, 1),), "canary": ((1, 95), (2, 5))})
 
 
@@ -80,7 +88,8 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def make_house(root: Path, kit: Kit, *, is_prepared: bool) -> House:
     compiler = PreparedCompiler(kit) if is_prepared else None
-    return House(root, replace(kit.base, folder=str(kit.folder / "base")), compiler=compiler)
+    base = replace(kit.base, folder=str(kit.folder / "base"))
+    return House(root, base, compiler=compiler, deleted_retention_s=RETENTION_S)
 
 
 async def live(house: House, kit: Kit, log: Path, step: str, point: str) -> None:
@@ -93,7 +102,14 @@ async def live(house: House, kit: Kit, log: Path, step: str, point: str) -> None
         "move": lambda: service.aliases.move("a", MOVE),
         "rollback": lambda: service.aliases.rollback("a"),
         "other": lambda: house.publish("b", kit.adapter(1)),
-        "delete": lambda: _delete_and_clean(house),
+        "delete": lambda: service.delete("a"),
+        "restore": lambda: service.deletions.restore("a"),
+        "next": lambda: house.publish("b", kit.adapter(2)),
+        "drop": lambda: service.deletions.delete_version(ONE_OF_B),
+        "undrop": lambda: service.deletions.restore("b", 1),
+        "delete_again": lambda: service.delete("a"),
+        "drop_again": lambda: service.deletions.delete_version(ONE_OF_B),
+        "collect": lambda: _collect_late(house),
         "again": lambda: house.publish("a", kit.adapter(2)),
     }
     for name in STEPS:
@@ -106,9 +122,10 @@ async def live(house: House, kit: Kit, log: Path, step: str, point: str) -> None
     await service.close()
 
 
-async def _delete_and_clean(house: House) -> None:
-    await house.service.delete("a")
-    await house.service._changes.settled()
+async def _collect_late(house: House) -> None:
+    house.skipped_s = RETENTION_S
+    await house.service.deletions.collect()
+    house.skipped_s = 0.0
 
 
 def main() -> None:

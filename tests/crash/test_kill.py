@@ -17,36 +17,52 @@ from service.adapters.failpoints import FAILPOINTS
 from service.adapters.files import CHAT_TEMPLATE, VERSION_FILES
 from service.adapters.shares import Shares
 from service.core import AdapterRef
+from service.handlers.adapter_views import AdapterView
 from tests.adapters.house import House
 from tests.crash.scenario import MOVE, STEPS, Kit, make_house
 
 REPOSITORY = Path(__file__).parents[2]
-State = dict[str, tuple[int, dict[int, int], dict[str, Shares]]]
-"""By name: current version, the seed of each version, and the aliases."""
+Versions = dict[int, int]
+"""The seed of each version."""
+State = dict[str, tuple[int | None, Versions, dict[str, Shares], Versions]]
+"""By name: current version, versions, aliases, and the versions that can be restored."""
 
-SHIPPED: State = {"shipped": (1, {1: 3}, {})}
+SHIPPED: State = {"shipped": (1, {1: 3}, {}, {})}
 BOTH = {1: 1, 2: 2}
 MOVED = dict(MOVE.aliases)
+A_LIVES: State = {**SHIPPED, "a": (1, BOTH, MOVED, {})}
+A_IS_DELETED: State = {**SHIPPED, "a": (None, {}, {}, BOTH)}
 AFTER: dict[str, State] = {
     "start": SHIPPED,
-    "first": {**SHIPPED, "a": (1, {1: 1}, {})},
-    "second": {**SHIPPED, "a": (2, BOTH, {})},
-    "back": {**SHIPPED, "a": (1, BOTH, {})},
-    "move": {**SHIPPED, "a": (2, BOTH, MOVED)},
-    "rollback": {**SHIPPED, "a": (1, BOTH, MOVED)},
-    "other": {**SHIPPED, "a": (1, BOTH, MOVED), "b": (1, {1: 1}, {})},
-    "delete": {**SHIPPED, "b": (1, {1: 1}, {})},
-    "again": {**SHIPPED, "b": (1, {1: 1}, {}), "a": (3, {3: 2}, {})},
+    "first": {**SHIPPED, "a": (1, {1: 1}, {}, {})},
+    "second": {**SHIPPED, "a": (2, BOTH, {}, {})},
+    "back": {**SHIPPED, "a": (1, BOTH, {}, {})},
+    "move": {**SHIPPED, "a": (2, BOTH, MOVED, {})},
+    "rollback": A_LIVES,
+    "other": {**A_LIVES, "b": (1, {1: 1}, {}, {})},
+    "delete": {**A_IS_DELETED, "b": (1, {1: 1}, {}, {})},
+    "restore": {**A_LIVES, "b": (1, {1: 1}, {}, {})},
+    "next": {**A_LIVES, "b": (2, BOTH, {}, {})},
+    "drop": {**A_LIVES, "b": (2, {2: 2}, {}, {1: 1})},
+    "undrop": {**A_LIVES, "b": (2, BOTH, {}, {})},
+    "delete_again": {**A_IS_DELETED, "b": (2, BOTH, {}, {})},
+    "drop_again": {**A_IS_DELETED, "b": (2, {2: 2}, {}, {1: 1})},
+    "collect": {**SHIPPED, "b": (2, {2: 2}, {}, {})},
+    "again": {**SHIPPED, "b": (2, {2: 2}, {}, {}), "a": (3, {3: 2}, {}, {})},
 }
-JOURNALED = ["second", "back", "move", "rollback", "delete"]
+RECORDED = (
+    "back", "move", "rollback", "delete", "restore", "drop", "undrop", "drop_again", "collect",
+)  # fmt: skip
 
 
 def cases() -> Iterator[tuple[str, str]]:
-    """Every fail point in the step that visits it; the journal's in every kind of step."""
-    steps = {"folders": ["start"], "remove": ["delete"], "journal": JOURNALED}
+    """Every fail point in a step that visits it; before and after its record in every kind."""
+    steps = {"folders": "start", "remove": "collect"}
     for point in FAILPOINTS:
-        for step in steps.get(point.partition(".")[0], ["second"]):
-            yield step, point
+        yield steps.get(point.partition(".")[0], "second"), point
+    for step in RECORDED:
+        yield step, "journal.before_rename"
+        yield step, "journal.after_rename"
 
 
 @pytest.mark.parametrize(("step", "point"), list(cases()))
@@ -104,26 +120,19 @@ def check(root: Path, kit: Kit, log: Path, *, is_prepared: bool) -> None:
     for _ in range(2):
         house = make_house(root, kit, is_prepared=is_prepared)
         asyncio.run(inspect(house, kit, states))
-    assert states[0] in (old, new)
+    # A step that changes several names changes one after the other, each as a whole.
+    for name in old.keys() | new.keys() | states[0].keys():
+        assert states[0].get(name) in (old.get(name), new.get(name))
     assert states[0] == states[1]
 
 
 async def inspect(house: House, kit: Kit, states: list[State]) -> None:
     await house.service.start()
     seeds = {kit.manifest(seed).digest: seed for seed in (1, 2, 3)}
-    views, _ = house.service.list(100, None)
-    assert all(view.state == "ready" and not view.reasons for view in views)
-    states.append(
-        {
-            view.name: (
-                view.current.number,
-                {v.number: seeds[v.digest] for v in view.versions},
-                dict(view.aliases),
-            )
-            for view in views
-        }
-    )
-    referenced = {version.digest for view in views for version in view.versions}
+    views = [*house.service.list(100, None)[0], *house.service.deletions.list_deleted(100, None)[0]]
+    assert not any(view.state == "errored" or view.reasons for view in views)
+    states.append({view.name: state_of(view, seeds) for view in views})
+    referenced = {one.digest for view in views for one in (*view.versions, *view.deleted)}
     for digest in referenced:
         text = (CHAT_TEMPLATE,) if kit.manifest(seeds[digest]).has_chat_template else ()
         for name in (*VERSION_FILES, *text):
@@ -136,6 +145,15 @@ async def inspect(house: House, kit: Kit, states: list[State]) -> None:
     await house.service.close()
     assert sorted(path.name for path in (house.root / "shipped").iterdir()) == sorted(
         path.name for path in kit.adapter(3).iterdir()
+    )
+
+
+def state_of(view: AdapterView, seeds: dict[str, int]):
+    return (
+        view.current and view.current.number,
+        {version.number: seeds[version.digest] for version in view.versions},
+        {} if view.state == "deleted" else dict(view.aliases),
+        {version.number: seeds[version.digest] for version in view.deleted},
     )
 
 
