@@ -8,14 +8,14 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from service.cli.command import Operation
 from service.cli.parser import parse_command_line
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from service.command_line import CheckArguments
+    from service.command_line import Arguments, CheckArguments, CollectArguments
     from service.settings import Settings
 
 
@@ -34,18 +34,23 @@ def _operate(operation: Operation) -> int:
     return operate(operation)
 
 
-def _start(parsed: Union["Settings", "CheckArguments"]) -> int:
+def _start(parsed: "Arguments") -> int:
     import structlog
 
-    from service.command_line import CheckArguments
-    from service.settings import unknown_variables
+    from service.command_line import CheckArguments, CollectArguments
+    from service.settings import Settings, unknown_variables
     from service.telemetry import configure_logging
 
-    settings = parsed.settings if isinstance(parsed, CheckArguments) else parsed
+    settings = parsed if isinstance(parsed, Settings) else parsed.settings
     configure_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
         structlog.get_logger(__name__).warning("unknown_setting", variable=name)
-    return _check(parsed) if isinstance(parsed, CheckArguments) else _serve(parsed)
+    match parsed:
+        case CheckArguments():
+            return _check(parsed)
+        case CollectArguments():
+            return _collect(parsed)
+    return _serve(parsed)
 
 
 def _serve(settings: "Settings") -> int:
@@ -85,6 +90,21 @@ def _check(arguments: "CheckArguments") -> int:
     text = json.dumps(verdict.body(), indent=2) if arguments.is_json else "\n".join(verdict.lines())
     sys.stdout.write(f"{text}\n")
     return 0 if verdict.is_accepted else 1
+
+
+def _collect(arguments: "CollectArguments") -> int:
+    from service.collect import collect_offline
+
+    settings = arguments.settings
+    report = collect_offline(
+        settings.adapters_store,
+        settings.cache_dir,
+        settings.deleted_retention_s,
+        is_dry_run=arguments.is_dry_run,
+    )
+    text = json.dumps(report.body(), indent=2) if arguments.is_json else "\n".join(report.lines())
+    sys.stdout.write(f"{text}\n")
+    return 0
 
 
 def _greet(url: str, settings: "Settings") -> None:

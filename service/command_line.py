@@ -1,4 +1,4 @@
-"""The flags of `serve` and `check`, made from the settings, and what they come to."""
+"""The flags of `serve`, `check` and `gc`, made from the settings, and what they come to."""
 
 import argparse
 from argparse import ArgumentParser
@@ -18,6 +18,8 @@ _CHECK_FLAGS = (
 )  # fmt: skip
 """Settings that decide whether an adapter is accepted, and how that is found out."""
 
+_GC_FLAGS = ("adapters_store", "cache_dir", "deleted_retention_s", "log_level", "log_format")
+
 
 @dataclass(frozen=True, slots=True)
 class CheckArguments:
@@ -27,17 +29,29 @@ class CheckArguments:
     is_json: bool
 
 
+@dataclass(frozen=True, slots=True)
+class CollectArguments:
+    settings: Settings
+    is_dry_run: bool
+    is_json: bool
+
+
+Arguments = Settings | CheckArguments | CollectArguments
+
+
 def add_flags(command: str, parser: ArgumentParser) -> None:
-    if command == "serve":
-        _add_serve(parser)
-    else:
-        _add_check(parser)
+    {"serve": _add_serve, "check": _add_check, "gc": _add_gc}[command](parser)
 
 
-def settle(command: str, given: dict[str, Any]) -> Settings | CheckArguments:
+def settle(command: str, given: dict[str, Any]) -> Arguments:
     """What the flags come to; those that are not given come from the environment."""
     if command == "serve":
         return resolve_settings(given)
+    if command == "gc":
+        is_dry_run, is_json = given.pop("dry_run"), given.pop("json")
+        # Settings want a base, which has no part in this.
+        settings = resolve_settings(given | {"host": "127.0.0.1", "base_model": "none"})
+        return CollectArguments(settings, is_dry_run, is_json)
     source, is_json = given.pop("source"), given.pop("json")
     # The variables of a server may lie around here too, but nothing will listen.
     return CheckArguments(resolve_settings(given | {"host": "127.0.0.1"}), source, is_json)
@@ -63,6 +77,17 @@ def _add_check(check: ArgumentParser) -> None:
     check.add_argument("--json", action="store_true", help="print one JSON object")
     for name in _CHECK_FLAGS:
         _add_flag(check, name, Settings.model_fields[name])
+
+
+def _add_gc(gc: ArgumentParser) -> None:
+    gc.description = (
+        "Frees deleted versions that can no longer be restored, and whatever nothing needs, in a "
+        "store that no server runs on. A server does it by itself."
+    )
+    gc.add_argument("--dry-run", action="store_true", help="only say what would be freed")
+    gc.add_argument("--json", action="store_true", help="print one JSON object")
+    for name in _GC_FLAGS:
+        _add_flag(gc, name, Settings.model_fields[name])
 
 
 def _add_flag(parser: ArgumentParser, name: str, info: FieldInfo) -> None:

@@ -12,17 +12,19 @@ from service.cli.command import Command, Commands, Operation
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from service.command_line import CheckArguments
-    from service.settings import Settings
+    from service.command_line import Arguments
 
 _COMMANDS = {
     "serve": "start the server",
     "check": "say whether an adapter would be accepted",
+    "gc": "free what is deleted, in a store that no server runs on",
     "status": "what a running server is, and whether it takes requests",
     "adapters": "its adapters: publish, look at, change",
     "keys": "its API keys: make, list, revoke",
     "tenants": "who shares it: make, list, limit",
 }
+_LOCAL = frozenset({"serve", "check", "gc"})
+"""Those that run here and not against a server."""
 _STATUSES = (
     "Exit status: 0 = done, 1 = the server refused it or failed, "
     "2 = a wrong command line, or no answer."
@@ -36,7 +38,7 @@ class _Parser(ArgumentParser):
 
 def parse_command_line(
     arguments: Sequence[str],
-) -> Union["Settings", "CheckArguments", Operation]:
+) -> Union["Arguments", Operation]:
     """The settings of `serve [--flag value …]`, completed from the environment, or what else
     is asked for.
 
@@ -51,7 +53,7 @@ def parse_command_line(
     given = parser.parse_args(arguments)
     name = given.command
     del given.command
-    if name in ("serve", "check"):
+    if name in _LOCAL:
         from service import command_line
 
         return command_line.settle(name, vars(given))
@@ -59,7 +61,7 @@ def parse_command_line(
 
 
 def _fill(name: str, parser: ArgumentParser) -> None:
-    if name in ("serve", "check"):
+    if name in _LOCAL:
         from service import command_line
 
         command_line.add_flags(name, parser)

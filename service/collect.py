@@ -1,0 +1,61 @@
+"""`gc`: frees in a store, while no server runs on it, what nothing points to any more."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.adapters.collector import Collector, Freed
+from service.adapters.forms import FormFolder
+from service.adapters.limits import AdapterLimits
+from service.adapters.store import AdapterStore
+from service.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    freed: Freed
+    is_dry_run: bool
+
+    def body(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "dry_run": self.is_dry_run,
+            "versions": [
+                {"name": one.name, "version": one.number, "digest": f"sha256:{one.digest}"}
+                for one in self.freed.versions
+            ],
+            "contents": self.freed.num_objects,
+            "content_bytes": self.freed.object_bytes,
+            "compiled": self.freed.num_forms,
+            "compiled_bytes": self.freed.form_bytes,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        for one in self.freed.versions:
+            yield f"  {one.name}@{one.number}  sha256:{one.digest[:12]}"
+        verb = "would be freed" if self.is_dry_run else "freed"
+        yield (
+            f"{verb}: {len(self.freed.versions)} versions,"
+            f" {self.freed.num_objects} contents of {self.freed.object_bytes:,} bytes,"
+            f" compiled forms of {self.freed.form_bytes:,} bytes"
+        )
+
+
+def collect_offline(
+    root: Path, cache_dir: Path, retention_s: float, *, is_dry_run: bool = False
+) -> Report:
+    """Raises `ConfigurationError` when there is no store, or a server runs on it."""
+    store = AdapterStore(root, AdapterLimits())
+    if not store.private.is_dir():
+        raise ConfigurationError(f"There is no adapter store in {root}.")
+    # What a crash left over is counted too, so it may not be gone before.
+    store.open(is_tidied=False)
+    try:
+        forms = FormFolder(cache_dir / "adapters")
+        collector = Collector(store, forms, retention_s)
+        return Report(collector.collect(time.time(), is_dry_run=is_dry_run), is_dry_run)
+    finally:
+        store.close()
