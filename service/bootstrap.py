@@ -29,6 +29,7 @@ from service.engine.block_manager import BlockManager
 from service.engine.engine import EngineParts
 from service.engine.loader import AdapterLoader
 from service.engine.model_runner import ModelRunner
+from service.engine.policy import scheduling_policy
 from service.engine.scheduler import Scheduler, SchedulerConfig
 from service.errors import ConfigurationError
 from service.handlers.access import Access
@@ -276,8 +277,9 @@ def _engine_parts(
         settings.prefix_cache and lane.is_paged,
         base.length_classes,
     )
+    policy = scheduling_policy(settings.scheduling_policy, settings.generated_token_weight)
     return EngineParts(
-        scheduler=Scheduler(config, blocks, residency),
+        scheduler=Scheduler(config, blocks, residency, policy),
         blocks=blocks,
         residency=residency,
         pool=AdapterPool(base.sites, memory.device_adapter_bytes, device, base.context),

@@ -111,6 +111,17 @@ class Settings(BaseSettings):
     max_lora_rank: int = Field(
         256, gt=0, description="Largest adapter rank that is accepted (number)."
     )
+    scheduling_policy: Literal["fair", "fcfs"] = Field(
+        "fair",
+        description="Who starts next (name): fair = whoever has had least, between tenants and"
+        " between the adapters of each; fcfs = whoever came first.",
+    )
+    generated_token_weight: float = Field(
+        2.0,
+        ge=0,
+        le=1000,
+        description="What a generated token counts in fair shares beside one of a prompt (count).",
+    )
     block_size: int = Field(16, gt=0, description="Size of one KV block (tokens).")
     kv_bytes: ByteSize | None = _bytes(None, "KV store; by default from free memory.")
     prefix_cache: bool = Field(

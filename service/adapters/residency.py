@@ -51,6 +51,9 @@ class Residency:
     def is_resident(self, digest: str) -> bool:
         return digest in self._slots or self.is_in_host(digest)
 
+    def is_on_device(self, digest: str) -> bool:
+        return digest in self._slots
+
     def is_in_host(self, digest: str) -> bool:
         return digest in self.host and digest not in self._loading
 

@@ -12,8 +12,9 @@ from time import monotonic
 import structlog
 
 from service.core import AdapterRef, EngineStats, FinishReason, GenerationRequest, TokenEvent
+from service.engine.admission import Admission
 from service.engine.engine import Engine, EngineParts
-from service.errors import Draining, EngineFailed, Overloaded, RepertoireError
+from service.errors import Draining, EngineFailed, RepertoireError
 from service.model.host_adapter import HostAdapter
 
 log = structlog.get_logger(__name__)
@@ -24,8 +25,9 @@ Message = Callable[[Engine], list[TokenEvent] | None]
 class EngineStream:
     """The events of one sequence on the event loop's side."""
 
-    def __init__(self, request_id: str, close: Callable[[str], None]) -> None:
+    def __init__(self, request_id: str, tenant: str, close: Callable[[str], None]) -> None:
         self.request_id = request_id
+        self.tenant = tenant
         self.events: asyncio.Queue[TokenEvent] = asyncio.Queue()
         self.is_terminated = False
         self._close = close
@@ -49,9 +51,12 @@ class AsyncEngine:
     """`EngineClient` over a thread. Create, `start` and use it on one event loop."""
 
     def __init__(self, parts: EngineParts, max_pending: int) -> None:
-        """`max_pending`: sequences that may be open at once, running ones included."""
+        """`max_pending`: sequences that may be open at once, running ones included.
+
+        `Admission` says how many of them one tenant may have.
+        """
         self._engine = Engine(parts, self._on_loaded)
-        self._max_pending = max_pending
+        self._admission = Admission(max_pending)
         self._loader = parts.loader
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._streams: dict[str, EngineStream] = {}
@@ -92,9 +97,8 @@ class AsyncEngine:
             raise EngineFailed("The engine has failed; the server must be restarted.")
         if self._is_draining:
             raise Draining("The server is shutting down.")
-        if len(self._streams) >= self._max_pending:
-            raise Overloaded(f"{self._max_pending} sequences are open already; try again later.")
-        stream = EngineStream(request.request_id, self._close)
+        self._admission.enter(request.tenant)
+        stream = EngineStream(request.request_id, request.tenant, self._close)
         self._streams[request.request_id] = stream
         self._inbox.put(lambda engine: engine.add(request))
         return stream
@@ -107,7 +111,7 @@ class AsyncEngine:
         self._inbox.put(lambda engine: engine.pin(pinned))
 
     def _close(self, request_id: str) -> None:
-        if self._streams.pop(request_id, None) is not None:
+        if self._forget(request_id):
             self._inbox.put(lambda engine: engine.abort(request_id))
 
     def _on_loaded(
@@ -163,11 +167,18 @@ class AsyncEngine:
                 continue
             stream.events.put_nowait(event)
             if event.is_terminal:
-                del self._streams[event.request_id]
+                self._forget(event.request_id)
+
+    def _forget(self, request_id: str) -> bool:
+        """Whether the stream was open; its place is free from now on."""
+        stream = self._streams.pop(request_id, None)
+        if stream is not None:
+            self._admission.leave(stream.tenant)
+        return stream is not None
 
     def _fail_streams(self, error: RepertoireError) -> None:
-        streams, self._streams = self._streams, {}
-        for request_id, stream in streams.items():
+        for request_id, stream in list(self._streams.items()):
+            self._forget(request_id)
             stream.events.put_nowait(
                 TokenEvent(request_id, finish_reason=FinishReason.ERROR, error=error)
             )

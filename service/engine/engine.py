@@ -1,5 +1,6 @@
 """The loop's body: schedule, place adapters, run, account. Single-threaded; knows no asyncio."""
 
+import itertools
 import math
 import secrets
 from collections.abc import Callable, Iterable
@@ -62,6 +63,7 @@ class Engine:
         self._warming = WarmingQueue(parts.residency)
         self._pins = Pins(parts.residency)
         self._on_loaded = on_loaded
+        self._arrivals = itertools.count()
         self._revision = 0
         self._num_steps = self._num_prompt_tokens = self._num_generated_tokens = 0
         self._sequences: dict[str, Sequence] = {}
@@ -107,6 +109,7 @@ class Engine:
             request,
             seed=secrets.randbits(63) if seed is None else seed,
             eos_token_ids=self._parts.eos_token_ids,
+            arrival=next(self._arrivals),
         )
         self._sequences[request.request_id] = sequence
         self._num_prompt_tokens += len(request.prompt_ids)

@@ -1,15 +1,18 @@
 """Who is in the next step: pure decisions over sequences, KV blocks and slots. No clock."""
 
-import itertools
 import math
-from collections import deque
 from dataclasses import dataclass
 
 from service.adapters.residency import Residency
 from service.core import NO_SLOT, FinishReason, TokenEvent
 from service.engine.block_manager import BlockManager
+from service.engine.placement import Placement
+from service.engine.policy import SchedulingPolicy
+from service.engine.prefill_rows import PrefillRows
 from service.engine.sequence import Sequence, SequenceStatus
 from service.engine.step_builder import StepBuilder
+from service.engine.turns import Turns
+from service.engine.waiting import WaitingQueue
 from service.step import SampledToken, Step, StepResult
 
 
@@ -22,24 +25,36 @@ class SchedulerConfig:
     max_mixed_prefill_tokens: int = 128
     """Prefill rows of a step while something decodes: bounds the inter-token latency."""
     max_overtakes: int = 64
-    """Admissions a blocked sequence lets pass before nobody passes it any more."""
+    """Admissions that a sequence lets pass: the one that cannot start in its turn before nobody
+    passes it any more, the oldest of all before its turn comes whatever the policy says."""
     chunked_prefill: bool = True
     """False: a prompt is computed in one step, whatever its length; the first one of a step may
     exceed the budget."""
+    max_copied_bytes: int = 32 << 20
+    """Adapters that a step brings to the device; the first of a step may exceed it."""
 
 
 class Scheduler:
     """Every step takes all decode rows and fills up with prefill rows to a budget.
 
-    A sequence whose adapter finds no slot is passed over, up to `max_overtakes` times. When KV
-    blocks run out, the youngest running sequence gives its blocks back and is recomputed later.
+    The policy says whose turn it is. A sequence that finds no slot or no blocks is passed over, up
+    to `max_overtakes` times, so that nobody starves under any policy. When KV blocks run out, the
+    running sequence that ranks last gives its blocks back and is recomputed later; the oldest one
+    never does, so that there is always one that gets to its end.
     """
 
-    def __init__(self, config: SchedulerConfig, blocks: BlockManager, residency: Residency) -> None:
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        blocks: BlockManager,
+        residency: Residency,
+        policy: SchedulingPolicy,
+    ) -> None:
         self.config = config
         self.blocks = blocks
         self.residency = residency
-        self.waiting: deque[Sequence] = deque()
+        self.policy = policy
+        self.waiting = WaitingQueue(policy)
         self.running: list[Sequence] = []
         self.num_preemptions = 0
         self.num_prefill_chunks = 0
@@ -53,7 +68,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         sequence.status = SequenceStatus.WAITING
-        self.waiting.append(sequence)
+        self.waiting.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out wherever it stands; its blocks and its slot are free at once."""
@@ -84,11 +99,18 @@ class Scheduler:
         num_preemptions = self.num_preemptions
         for sequence in self._decoding_with_room():
             builder.add_decode(sequence)
+        prefills = sorted(
+            (one for one in self.running if not one.is_decoding), key=self.policy.rank
+        )
         budget = self._prefill_budget(builder.num_rows)
-        for sequence in [one for one in self.running if not one.is_decoding]:
-            budget -= self._add_chunk(builder, sequence, budget)
+        rows = PrefillRows(budget, prefills, self.config.chunked_prefill)
         if self.num_preemptions == num_preemptions:
-            self._admit(builder, budget)
+            self._admit(rows, prefills)
+        for sequence in prefills:
+            rows.give(sequence)
+        for sequence, num_rows in rows:
+            builder.add_prefill(sequence, num_rows)
+            self.num_prefill_chunks += 1
         return builder.build() if builder.num_rows else None
 
     def postprocess(self, step: Step, result: StepResult) -> list[TokenEvent]:
@@ -104,15 +126,19 @@ class Scheduler:
         for sample, token in zip(step.samples, result.tokens, strict=True):
             sequence = running[sample.request_id]
             sequence.output_ids.append(token.token_id)
+            sequence.num_charged += 1
+            self.policy.charge(sequence, num_generated=1)
             events.append(_token_event(sequence, token))
             if events[-1].is_terminal:
                 self.remove(sequence)
         return events + self._finish_scored(step, running)
 
     def _advance(self, sequence: Sequence, num_rows: int) -> None:
-        first = 0 if sequence.needs_prefix else sequence.num_computed
+        num_before = sequence.num_computed
+        first = 0 if sequence.needs_prefix else num_before
         sequence.num_computed += num_rows
         sequence.needs_prefix = False
+        self.policy.charge(sequence, num_prompt=sequence.take_uncharged(num_before))
         self.blocks.publish(sequence, first)
 
     def _finish_scored(self, step: Step, running: dict[str, Sequence]) -> list[TokenEvent]:
@@ -136,78 +162,86 @@ class Scheduler:
         return events
 
     def _decoding_with_room(self) -> list[Sequence]:
-        """Decoding sequences, oldest first, each with a block for its next token."""
+        """Decoding sequences, by slot, each with a block for its next token."""
+        kept = [one for one in self.running if one.is_decoding]
+        if len(kept) > self.blocks.num_free:
+            kept = self._make_room(kept)
+        for sequence in kept:
+            self.blocks.grow(sequence, sequence.num_tokens)
+        return sorted(kept, key=lambda one: one.slot_at(one.num_computed))
+
+    def _make_room(self, decoding: list[Sequence]) -> list[Sequence]:
+        """Those of `decoding` that go on, each with its block; others may have to give way."""
+        oldest = min(self.running, key=lambda one: one.arrival)
         kept: list[Sequence] = []
-        for sequence in list(self.running):
-            if sequence.status is not SequenceStatus.RUNNING or not sequence.is_decoding:
-                continue
-            while not self.blocks.can_grow(sequence, sequence.num_tokens):
-                victim = self.running[-1]
-                self._preempt(victim)
-                if victim is sequence:
-                    break
+        in_turn = sorted(decoding, key=lambda one: (one is not oldest, self.policy.rank(one)))
+        for sequence in in_turn:
+            while sequence.status is SequenceStatus.RUNNING and not self._has_room(sequence):
+                others = [one for one in self.running if one is not oldest]
+                self._preempt(max(others or self.running, key=self.policy.rank))
             if sequence.status is SequenceStatus.RUNNING:
                 self.blocks.grow(sequence, sequence.num_tokens)
                 kept.append(sequence)
-        return sorted(kept, key=lambda one: one.slot_at(one.num_computed))
+        return [one for one in kept if one.status is SequenceStatus.RUNNING]
+
+    def _has_room(self, sequence: Sequence) -> bool:
+        return self.blocks.can_grow(sequence, sequence.num_tokens)
 
     def _prefill_budget(self, num_decode: int) -> int:
         total = self.config.max_num_batched_tokens - num_decode
         return min(total, self.config.max_mixed_prefill_tokens) if num_decode else total
 
-    def _admit(self, builder: StepBuilder, budget: int) -> None:
-        # Admissions that the least patient of those passed over still allows.
-        patience = math.inf
-        for sequence in list(self.waiting):
-            if budget <= 0 or len(self.running) >= self.config.max_num_seqs:
-                return
-            if not self._is_warm(sequence):
+    def _admit(self, rows: PrefillRows, prefills: list[Sequence]) -> None:
+        """Start who waits, in turn with the running prefills, as long as there are rows.
+
+        Rows are charged as they are computed. Only while a step is put together are those who
+        start charged with their whole prompt, so that the next in turn is chosen knowing it.
+        """
+        turns = Turns(self.waiting, self.config.max_overtakes)
+        # Only running streams notice how long the copies take.
+        max_copied = self.config.max_copied_bytes if self.running else math.inf
+        placement = Placement(self.residency, max_copied)
+        promised: list[tuple[Sequence, int]] = []
+        for sequence in turns.in_order(prefills):
+            if rows.is_spent or turns.are_over or not self.blocks.num_free:
+                break
+            if sequence.status is SequenceStatus.RUNNING:
+                rows.give(sequence)
                 continue
-            if not self._fits(sequence, builder, budget):
-                return
-            if self._try_start(sequence):
-                patience -= self._overtake(sequence)
-                self.waiting.remove(sequence)
-                budget -= self._add_chunk(builder, sequence, budget)
+            if len(self.running) >= self.config.max_num_seqs or not rows.fits(sequence):
+                break
+            if not self._is_warm(sequence) or _is_for_later(sequence, placement):
+                continue
+            if self._try_start(sequence, placement):
+                turns.count_start(sequence)
+                rows.give(sequence)
+                promised.append((sequence, sequence.num_uncharged))
+                self.policy.charge(*promised[-1])
             else:
-                patience = min(patience, self.config.max_overtakes - sequence.num_overtaken)
-            if patience <= 0:
-                return
+                turns.count_blocked(sequence)
+        for sequence, num_prompt in promised:
+            self.policy.charge(sequence, -num_prompt)
 
-    def _fits(self, sequence: Sequence, builder: StepBuilder, budget: int) -> bool:
-        """A whole prompt waits for a step with room for it, or for one without other prompts."""
-        is_first = not builder.has_prefill
-        return self.config.chunked_prefill or is_first or sequence.num_tokens <= budget
-
-    def _overtake(self, sequence: Sequence) -> bool:
-        """Count against those who wait before `sequence`; False when nobody does."""
-        passed = list(itertools.takewhile(lambda one: one is not sequence, self.waiting))
-        for one in passed:
-            one.num_overtaken += 1
-        return bool(passed)
-
-    def _try_start(self, sequence: Sequence) -> bool:
+    def _try_start(self, sequence: Sequence, placement: Placement) -> bool:
+        adapter = sequence.adapter
+        if adapter is not None and not placement.may_fit(adapter):
+            return False
         shared = self.blocks.find_start(sequence)
         if shared is None:
             return False
-        if sequence.adapter is not None:
-            slot = self._try_activate(sequence)
+        if adapter is not None:
+            slot = placement.try_activate(adapter)
             if slot is None:
                 return False
+            self._unhold(sequence)
             sequence.slot = slot
+        self.waiting.remove(sequence)
         sequence.status = SequenceStatus.RUNNING
         self.blocks.start(sequence, shared)
         sequence.begin(len(shared) * self.blocks.block_size)
         self.running.append(sequence)
         self._started.append(sequence)
         return True
-
-    def _try_activate(self, sequence: Sequence) -> int | None:
-        assert sequence.adapter is not None
-        slot = self.residency.try_activate(sequence.adapter)
-        if slot is not None:
-            self._unhold(sequence)
-        return slot
 
     def _is_warm(self, sequence: Sequence) -> bool:
         if sequence.adapter is None or self.residency.is_resident(sequence.adapter.digest):
@@ -221,16 +255,6 @@ class Scheduler:
             sequence.holds_host = False
             self.residency.unhold(sequence.adapter.digest)
 
-    def _add_chunk(self, builder: StepBuilder, sequence: Sequence, budget: int) -> int:
-        num_rows = sequence.num_tokens - sequence.num_computed
-        if self.config.chunked_prefill:
-            num_rows = min(budget, num_rows)
-        if num_rows <= 0:
-            return 0
-        builder.add_prefill(sequence, num_rows)
-        self.num_prefill_chunks += 1
-        return num_rows
-
     def _preempt(self, sequence: Sequence) -> None:
         if sequence.adapter is not None:
             # Before the slot is given up: an unloaded version lives as long as somebody holds it.
@@ -238,7 +262,7 @@ class Scheduler:
         self._stop(sequence)
         sequence.num_computed = 0
         sequence.status = SequenceStatus.WAITING
-        self.waiting.appendleft(sequence)
+        self.waiting.add(sequence)
         self.num_preemptions += 1
 
     def _stop(self, sequence: Sequence) -> None:
@@ -248,6 +272,10 @@ class Scheduler:
         if sequence.adapter is not None:
             self.residency.deactivate(sequence.adapter.digest)
         sequence.slot = NO_SLOT
+
+
+def _is_for_later(sequence: Sequence, placement: Placement) -> bool:
+    return sequence.adapter is not None and placement.is_for_later(sequence.adapter)
 
 
 def _token_event(sequence: Sequence, token: SampledToken) -> TokenEvent:

@@ -39,6 +39,8 @@ class Sequence:
     seed: int
     """The request's, or a random one drawn at admission."""
     eos_token_ids: frozenset[int]
+    arrival: int = 0
+    """Serial number: what came earlier has the lower one, also after a load or a preemption."""
     status: SequenceStatus = SequenceStatus.WAITING
     output_ids: list[int] = field(default_factory=list)
     block_table: list[int] = field(default_factory=list)
@@ -55,7 +57,9 @@ class Sequence:
     num_cached: int | None = None
     """Prompt tokens that were in the KV store already when it first started."""
     num_overtaken: int = 0
-    """How many later sequences were admitted while this one could not be."""
+    """How many others started while it was this one's turn, or while it was the oldest of all."""
+    num_charged: int = 0
+    """Positions that its tenant has been charged for; a recomputed one is not charged again."""
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
     kept_logits: dict[int, Logits] = field(default_factory=dict)
     """By position; a recomputed sequence writes them again."""
@@ -115,6 +119,17 @@ class Sequence:
         self.num_computed = max(self.num_prefix, num_shared)
         if self.num_cached is None:
             self.num_cached = max(0, num_shared - self.num_front)
+
+    @property
+    def num_uncharged(self) -> int:
+        """Rows that are still to be computed for the first time."""
+        return max(0, self.num_tokens - max(self.num_computed, self.num_charged))
+
+    def take_uncharged(self, num_before: int) -> int:
+        """Rows computed since `num_before` that nobody was charged for; they are charged now."""
+        num_rows = max(0, self.num_computed - max(num_before, self.num_charged))
+        self.num_charged = max(self.num_charged, self.num_computed)
+        return num_rows
 
     def token_ids(self, start: int, stop: int) -> list[int]:
         """Of the positions `start .. stop - 1`."""

@@ -12,6 +12,7 @@ from service.engine.block_manager import BlockManager
 from service.engine.engine import Engine, EngineParts
 from service.engine.loader import AdapterLoader
 from service.engine.model_runner import ModelRunner
+from service.engine.policy import scheduling_policy
 from service.engine.scheduler import Scheduler, SchedulerConfig
 from service.model.lanes.build import build_lane
 from service.model.lanes.lane import Lane
@@ -107,7 +108,7 @@ class Harness:
         self._pool = AdapterPool(base.sites, budgets.device_bytes, device, base.context)
         self.engine = Engine(
             EngineParts(
-                scheduler=Scheduler(config, self.blocks, self.residency),
+                scheduler=Scheduler(config, self.blocks, self.residency, scheduling_policy("fair")),
                 blocks=self.blocks,
                 residency=self.residency,
                 pool=self._pool,

@@ -7,6 +7,7 @@ can read, so a block given to two sequences, a stale slot or a lost position cha
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 from zlib import crc32
 
 from service.adapters.residency import Residency
@@ -23,6 +24,7 @@ from service.core import (
 )
 from service.engine.block_manager import BlockManager
 from service.engine.engine import Engine, EngineParts
+from service.engine.policy import scheduling_policy
 from service.engine.scheduler import Scheduler, SchedulerConfig
 from service.engine.sequence import Sequence
 from service.errors import AdapterLoadFailed, RepertoireError
@@ -44,6 +46,8 @@ class Budgets:
     device_pages: int = 4
     host_bytes: int = 6 * PAGE
     cold_load_timeout_s: float = 60.0
+    policy: str = "fair"
+    max_copied_bytes: int = 3 * PAGE
 
 
 def ref(number: int, num_bytes: int = PAGE, **traits: object) -> AdapterRef:
@@ -245,7 +249,7 @@ class Outcome:
 class Machine:
     """An engine driven by hand; `check` states what holds between any two operations."""
 
-    def __init__(self, **budgets: float) -> None:
+    def __init__(self, **budgets: Any) -> None:
         self.budgets = Budgets(**budgets)
         one = self.budgets
         self.residency = Residency(one.device_pages * PAGE, one.host_bytes, page_bytes=PAGE)
@@ -256,8 +260,10 @@ class Machine:
             one.max_mixed_prefill_tokens,
             one.max_overtakes,
             one.chunked_prefill,
+            one.max_copied_bytes,
         )
-        self.scheduler = Scheduler(config, self.blocks, self.residency)
+        policy = scheduling_policy(one.policy)
+        self.scheduler = Scheduler(config, self.blocks, self.residency, policy)
         self.pool = FakePool()
         self.requests: dict[str, GenerationRequest] = {}
         self.runner = FakeRunner(self.pool, self.blocks, one, self.requests)
@@ -288,6 +294,8 @@ class Machine:
         family: int | None = None,
         prompt: tuple[int, ...] = (),
         max_cold_s: float | None = None,
+        tenant: str = "default",
+        priority: int = 0,
         **params: object,
     ) -> str:
         """Prompts of one `family` begin alike; without one every prompt is another."""
@@ -302,6 +310,8 @@ class Machine:
             adapter,
             task_id=task_id,
             max_cold_s=max_cold_s,
+            tenant=tenant,
+            priority=priority,
         )
         if adapter is not None:
             self.pool.refs[adapter.digest] = adapter

@@ -33,8 +33,10 @@ class AnyOrder(RuleBasedStateMachine):
         max_overtakes=st.integers(0, 3),
         prefix_cache=st.sampled_from([True, True, True, False]),
         chunked_prefill=st.booleans(),
+        policy=st.sampled_from(["fair", "fair", "fcfs"]),
+        max_copied_bytes=st.integers(1, 4 * PAGE),
     )
-    def start(self, host_pages: int, **budgets: int) -> None:
+    def start(self, host_pages: int, **budgets: object) -> None:
         self.machine = Machine(host_bytes=host_pages * PAGE, **budgets)
 
     @rule(
@@ -44,6 +46,8 @@ class AnyOrder(RuleBasedStateMachine):
         family=st.integers(0, 2),
         max_tokens=st.integers(0, 10),
         scored=st.booleans(),
+        tenant=st.sampled_from("ab"),
+        priority=st.sampled_from([0, 0, 0, -1, 7]),
         max_cold_s=st.sampled_from([None, None, 0.0, 60.0]),
     )
     def add(
@@ -54,6 +58,8 @@ class AnyOrder(RuleBasedStateMachine):
         family: int,
         max_tokens: int,
         scored: bool,
+        tenant: str,
+        priority: int,
         max_cold_s: float | None,
     ) -> None:
         self.machine.add(
