@@ -1,13 +1,8 @@
 """Spans of requests: whose child they are, what they say, and that they say no word of a prompt."""
 
-import gzip
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx
@@ -26,6 +21,7 @@ from service.settings import Settings
 from service.telemetry import FinishedRequest, RequestRecord
 from service.tracing import SpanTracer, otlp_tracer
 from tests.api.conftest import World, run
+from tests.collector import collector, spans_of
 from tests.server import free_port
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -166,34 +162,6 @@ def test_probes_are_not_traced(scene: Scene) -> None:
     assert scene.spans() == {}
 
 
-@contextmanager
-def collector(received: list[ExportTraceServiceRequest]) -> Iterator[str]:
-    """Takes OTLP over HTTP, as the real one does."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.headers.get("content-encoding") == "gzip":
-                body = gzip.decompress(body)
-            assert self.path == "/v1/traces"
-            received.append(ExportTraceServiceRequest.FromString(body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def finished(phases: list[Phase]) -> FinishedRequest:
     record = RequestRecord("r1", phases=phases)
     return FinishedRequest("POST", "/v1/adapters", 201, time.monotonic(), {}, record)
@@ -218,8 +186,7 @@ def test_a_collector_gets_what_is_left_at_the_end(
     assert resource["service.name"] == (own_name or "repertoire")
     assert resource["service.version"] == "1.2.3"
     assert resource["deployment.environment.name"] == "test"
-    spans = [span for scope in group.scope_spans for span in scope.spans]
-    assert {one.name for one in spans} == {"POST /v1/adapters", *names}
+    assert {one.name for one in spans_of(received)} == {"POST /v1/adapters", *names}
 
 
 def test_a_collector_that_is_away_does_not_hold_up_the_shutdown(

@@ -2,19 +2,16 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.settings import Settings
-from tests.e2e import tiny_adapters as tiny
+from tests.e2e.observed import Observed
 from tests.e2e.promql import TARGET_LABELS, Exposed, problems
-from tests.server import ROOT, Server, free_port
+from tests.server import ROOT
 
 DOCKER = ROOT / "docker"
 DASHBOARD = json.loads((DOCKER / "grafana/dashboards/repertoire.json").read_text())
@@ -27,15 +24,8 @@ VARIABLES = [one for one in DASHBOARD["templating"]["list"] if one["type"] == "q
 
 
 @pytest.fixture(scope="module")
-def exposed(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exposed]:
-    """What a server shows on its metrics port after an upload and some requests."""
-    work = tmp_path_factory.mktemp("dashboard")
-    port = free_port()
-    with Server(base_folder, work, metrics_port=port) as server:
-        assert server.upload("task", tiny.write(work / "task", 1)).status_code == 201
-        for model in ("task", base_folder.name):
-            server.complete(model, [5, 9, 40, 77], ignore_eos=True)
-        yield labels_by_name(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+def exposed(observed: Observed) -> Exposed:
+    return labels_by_name(observed.metrics)
 
 
 def labels_by_name(text: str) -> Exposed:
