@@ -1,6 +1,7 @@
 """Arguments that several commands have."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import date
 
 
 def add_name(parser: ArgumentParser) -> None:
@@ -15,3 +16,18 @@ def add_condition(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--if-match", metavar="ETAG", help="only if the adapter still is as `show` gave it"
     )
+
+
+def add_days(parser: ArgumentParser) -> None:
+    for flag, name, text in (
+        ("--from", "first", "first day, UTC; by default six days before the last"),
+        ("--to", "last", "last day, UTC; by default today"),
+    ):
+        parser.add_argument(flag, dest=name, type=_day, metavar="YYYY-MM-DD", help=text)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no day like 2026-03-05") from None

@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "what a running server is, and whether it takes requests",
     "adapters": "its adapters: publish, look at, change",
     "keys": "its API keys: make, list, revoke",
+    "audit": "who changed what on it",
     "tenants": "who shares it: make, list, limit",
 }
 _LOCAL = frozenset({"serve", "check", "gc"})
@@ -90,6 +91,10 @@ def _operations(name: str) -> Command | Commands:
             from service.cli import tenants
 
             return tenants.COMMANDS
+        case "audit":
+            from service.cli import audit
+
+            return audit.COMMAND
         case _:
             from service.cli import adapters
 

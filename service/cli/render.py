@@ -53,7 +53,8 @@ def value(cell: object) -> str:
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, Mapping):
-        return ", ".join(f"{name} {value(one)}" for name, one in cell.items())
+        known = {name: one for name, one in cell.items() if one is not None}
+        return ", ".join(f"{name} {value(one)}" for name, one in known.items()) or _NOTHING
     if isinstance(cell, tuple | list):
         return ", ".join(value(one) for one in cell)
     return _NOTHING if cell is None or cell == "" else str(cell)

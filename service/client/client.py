@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import httpx
 
-from service.client.calls import adapters, keys, operations, tenants
+from service.client.calls import adapters, keys, operations, reports, tenants
 from service.client.errors import InvalidCall
 from service.client.methods import AsyncLists, AsyncSends, Lists, Sends
 from service.client.retry import RetryPolicy
@@ -117,6 +117,7 @@ class Client:
     version = Sends(operations.version)
     ready = Sends(operations.ready)
     models = Lists(operations.models)
+    audit = Lists(reports.audit)
 
     def close(self) -> None:
         self.transport.http.close()
@@ -156,6 +157,7 @@ class AsyncClient:
     version = AsyncSends(operations.version)
     ready = AsyncSends(operations.ready)
     models = AsyncLists(operations.models)
+    audit = AsyncLists(reports.audit)
 
     async def aclose(self) -> None:
         await self.transport.http.aclose()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from service.client import Client
 from service.client.client import KEY_VARIABLE
 from tests.cli.line import Line
 from tests.client.house_app import HouseApp
@@ -58,6 +59,29 @@ def test_tenants_are_made_limited_and_deleted(line: Line) -> None:
     assert any(row.startswith("team-a ") for row in rows[1:])
     line("tenants", "rm", "team-a")
     assert "team-a" in line("tenants", "show", "team-a", status=1)
+
+
+def test_who_changed_what_is_listed_page_by_page(line: Line) -> None:
+    line("tenants", "create", "team-a")
+    line("tenants", "limits", "team-a", "--max-adapters", "5")
+    made = json.loads(line("keys", "create", "--role", "use", "--tenant", "team-a", "--json"))
+    head, *rows = line("audit").splitlines()
+    assert head.split() == ["AT", "BY", "ACTION", "TENANT", "TARGET", "CHANGE"]
+    assert len(rows) == 3
+    assert "default/settings" in rows[0]
+    assert "max_adapters" in rows[1]
+    assert made["id"] in rows[2]
+    records = json.loads(line("audit", "--tenant", "team-a", "--json"))
+    assert [one["action"] for one in records][-1] == "key.create"
+    assert len({one["request_id"] for one in records}) == len(records)
+    assert len(line("audit", "--to", "2020-01-01").splitlines()) == 1, "the head alone"
+    with Client(line.url, OPERATOR) as client:
+        assert [one.id for one in client.audit(page_size=1)] == [one.id for one in client.audit()]
+
+
+@pytest.mark.parametrize("wrong", ["yesterday", "2026-13-01", "1.1.2026"])
+def test_a_day_is_written_like_a_date(line: Line, wrong: str) -> None:
+    assert repr(wrong) in line("audit", "--from", wrong, status=2)
 
 
 def test_the_status_says_what_runs(line: Line) -> None:

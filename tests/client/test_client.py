@@ -22,7 +22,7 @@ from service.client import (
     Unreachable,
 )
 from service.client.client import KEY_VARIABLE, URL_VARIABLE
-from service.client.results import access, adapters
+from service.client.results import access, adapters, reports
 from service.client.results.base import Result
 from service.settings import CLIENT_VARIABLES
 from tests.api.conftest import run, serve
@@ -252,7 +252,7 @@ OWN = {"etag"}
 
 def test_what_results_need_is_what_the_server_documents(house: HouseApp) -> None:
     documented: dict[str, Any] = house.app().openapi()["components"]["schemas"]
-    known = [kind for module in (access, adapters) for kind in vars(module).values()]
+    known = [kind for module in (access, adapters, reports) for kind in vars(module).values()]
     kinds = [kind for kind in known if is_result(kind)]
     assert len(kinds) > 10
     for kind in kinds:

@@ -1,0 +1,28 @@
+"""What the server says about what was done with it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.client.results.base import Result
+
+
+class AuditActor(Result):
+    tenant: str
+    """Empty for the server itself."""
+    key: str
+    """Public id of the key; `settings`, `anonymous` and `server` are no keys."""
+
+
+class AuditRecord(Result):
+    id: str
+    at: float
+    """Unix seconds."""
+    actor: AuditActor
+    action: str
+    """`adapter.publish`, `key.revoke`, …"""
+    tenant: str
+    """Whom it concerns."""
+    target: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+    request_id: str
