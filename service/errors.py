@@ -14,6 +14,9 @@ RepertoireError
 ├── PreconditionFailed        what the caller has seen of an adapter is no longer so
 ├── AdapterRefused            the upload cannot be served exactly; carries the list of reasons
 ├── UploadTooLarge            more bytes, files or unpacked bytes than allowed
+├── UrlTooLong                more bytes before the headers than allowed
+├── HeadersTooLarge           more headers, or more bytes of them, than allowed
+├── RequestTooSlow            a request did not arrive in time
 ├── UnsupportedUpload         not a form that can be read at all (content type, missing parts)
 ├── Unauthorized              no key, or a wrong one
 ├── PermissionDenied          the key is known, but does not allow this
@@ -116,6 +119,18 @@ class AdapterRefused(RepertoireError):
 
 
 class UploadTooLarge(RepertoireError):
+    pass
+
+
+class UrlTooLong(RepertoireError):
+    pass
+
+
+class HeadersTooLarge(RepertoireError):
+    pass
+
+
+class RequestTooSlow(RepertoireError):
     pass
 
 

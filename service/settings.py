@@ -161,6 +161,31 @@ class Settings(BaseSettings):
     max_waiting: int = Field(
         1024, gt=0, description="Sequences that may wait for the engine (count)."
     )
+    max_connections: int = Field(
+        1024, gt=0, description="Connections that may be open at once (count); more get a 503."
+    )
+    max_header_bytes: ByteSize = _bytes(32 << 10, "Headers of one request.")
+    header_timeout_s: float = Field(
+        20.0, gt=0, description="Within which the headers of a request must arrive (seconds)."
+    )
+    body_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="Longest pause within a body, and how long it may take beside one second for"
+        " each KiB (seconds).",
+    )
+    write_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="How long a client may leave its answer unread before it is given up"
+        " (seconds).",
+    )
+    keep_alive_s: int = Field(
+        75,
+        gt=0,
+        description="How long an idle connection stays open (seconds); longer than the 60 of usual"
+        " balancers, which reuse connections.",
+    )
     drain_timeout_s: float = Field(
         60.0, ge=0, description="How long running requests may finish after SIGTERM (seconds)."
     )

@@ -44,12 +44,15 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.VersionInUse: Shape(
         409, "invalid_request_error", "version_in_use", {"x-should-retry": "false"}
     ),
+    errors.RequestTooSlow: Shape(408, "invalid_request_error", "request_timeout"),
     errors.PreconditionFailed: Shape(412, "invalid_request_error", "precondition_failed"),
     errors.UploadTooLarge: Shape(413, "invalid_request_error", "too_large"),
+    errors.UrlTooLong: Shape(414, "invalid_request_error", "url_too_long"),
     errors.UnsupportedUpload: Shape(415, "invalid_request_error", "unsupported_upload"),
     errors.AdapterRefused: Shape(422, "invalid_request_error", "adapter_refused"),
     errors.UnknownTarget: Shape(422, "invalid_request_error", "unknown_target"),
     errors.RateLimited: Shape(429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.HeadersTooLarge: Shape(431, "invalid_request_error", "headers_too_large"),
     errors.AdapterLoadFailed: Shape(500, "server_error", "adapter_load_failed"),
     errors.EngineFailed: Shape(500, "server_error", "engine_failed"),
     errors.Overloaded: Shape(503, "server_error", "overloaded"),

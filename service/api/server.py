@@ -1,18 +1,25 @@
 """uvicorn with a drain: after SIGTERM it still answers probes until the running requests end."""
 
+import asyncio
+import resource
 import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.api.connection import BoundedProtocol, ConnectionLimits
+from service.api.dependencies import Services
 from service.errors import ConfigurationError
 from service.handlers.lifecycle import Lifecycle, LifecycleState
 from service.settings import Settings
 
+_SPARE_FILES = 1024
 _CUT_OFF_SECONDS = 2
 """What is still running when the drain is over gets this long to notice."""
 
@@ -72,21 +79,48 @@ def check_port_is_free(host: str, port: int, flag: str = "--port") -> None:
         raise ConfigurationError(f"{flag}: cannot listen on {host}:{port} ({reason})") from error
 
 
-def run_server(
-    app: FastAPI, settings: Settings, lifecycle: Lifecycle, on_started: Callable[[str], None]
-) -> int:
-    """Serve until a signal; the exit code."""
-    config = uvicorn.Config(
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    services: Services = app.state.services
+    requests = services.telemetry.metrics.requests
+
+    def count(status: int) -> None:
+        requests.labels("connection", str(status)).inc()
+
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        # uvicorn takes any callable that makes a protocol.
+        http=cast(
+            "type[asyncio.Protocol]",
+            partial(BoundedProtocol, limits=ConnectionLimits.of(settings), refused=count),
+        ),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="on",
-        timeout_keep_alive=75,  # longer than the 60 s of usual balancers, which reuse connections
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=_CUT_OFF_SECONDS,
     )
+
+
+def _allow_files(num_connections: int) -> None:
+    """The usual 1024 are fewer than the connections and files of a busy server."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = num_connections + _SPARE_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def run_server(
+    app: FastAPI, settings: Settings, lifecycle: Lifecycle, on_started: Callable[[str], None]
+) -> int:
+    """Serve until a signal; the exit code."""
+    _allow_files(settings.max_connections)
+    config = server_config(app, settings)
     server = DrainingServer(config, lifecycle, settings.drain_timeout_s, on_started)
     server.run()
     return 0 if server.started else 1
