@@ -92,7 +92,8 @@ class Engine:
         self._pool.apply(self._residency.take_plan())
         events: list[TokenEvent] = []
         if step is not None:
-            events = self._stamp(self._scheduler.postprocess(step, self._runner.run(step)))
+            events = self._scheduler.postprocess(step, self._runner.run(step))
+            events = stamp(self._sequences, events, monotonic())
         for event in events:
             if event.is_terminal:
                 del self._sequences[event.request_id]
@@ -273,10 +274,6 @@ class Engine:
             error=error,
             timeline=sequence.timeline,
         )
-
-    def _stamp(self, events: list[TokenEvent]) -> list[TokenEvent]:
-        now = monotonic()
-        return [stamp(self._sequences[event.request_id], event, now) for event in events]
 
     def _take_stats(self) -> None:
         self._stats = replace(

@@ -1,7 +1,7 @@
 """When what happened to a sequence. Pure: moments are passed in, so that a step asks the clock
 twice however many sequences it runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from service.core import Timeline, TokenEvent
@@ -40,13 +40,22 @@ def mark_started(sequences: Iterable[Sequence], now: float) -> None:
             sequence.timeline = replace(before, is_preempted=True)
 
 
-def stamp(sequence: Sequence, event: TokenEvent, now: float) -> TokenEvent:
-    """Events between the first token and the end stay as they are: they are the many."""
-    is_first = sequence.timeline.first_token is None
-    if not (is_first or event.is_terminal):
-        return event
+def stamp(
+    sequences: Mapping[str, Sequence], events: Iterable[TokenEvent], now: float
+) -> list[TokenEvent]:
+    """Events between the first token and the end stay as they are, without a further look: they
+    are the many, in every step."""
+    return [
+        event
+        if event.num_cached_tokens is None and event.finish_reason is None
+        else _stamped(sequences[event.request_id], event, now)
+        for event in events
+    ]
+
+
+def _stamped(sequence: Sequence, event: TokenEvent, now: float) -> TokenEvent:
     timeline = replace(sequence.timeline, last_token=now)
-    if is_first:
+    if timeline.first_token is None:
         timeline = replace(timeline, first_token=now)
     sequence.timeline = timeline
     return replace(event, timeline=timeline)

@@ -102,3 +102,9 @@ def test_the_log_line_has_the_same_milliseconds(world: World) -> None:
     assert line["tier"] == "host"
     assert (line["load_ms"], round(line["queue_ms"])) == (250, 2)
     assert {"prefill_ms", "decode_ms"} <= line.keys()
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_the_document_names_the_headers(world: World, path: str) -> None:
+    answer = world.app().openapi()["paths"][path]["post"]["responses"]["200"]
+    assert {"x-adapter-tier", "server-timing"} <= answer["headers"].keys()

@@ -85,6 +85,18 @@ _EVENT: dict[str, Any] = {
 }
 
 
+_TIMING: dict[str, Any] = {
+    "x-adapter-tier": {
+        "description": "Where the adapter was when it was asked for; absent for the base.",
+        "schema": {"type": "string", "enum": ["device", "host", "disk"]},
+    },
+    "server-timing": {
+        "description": "Milliseconds of queue, load, prefill and, in whole answers, decode.",
+        "schema": {"type": "string"},
+    },
+}
+
+
 def streamed(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """Of a route that answers with one body, or with `stream` as events."""
     return {
@@ -92,5 +104,6 @@ def streamed(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
             "model": model,
             "description": "The answer; with `stream`, server-sent events that end with [DONE].",
             "content": {"text/event-stream": {"schema": _EVENT}},
+            "headers": dict(_TIMING),
         }
     }
