@@ -123,16 +123,16 @@ def build_services(settings: Settings) -> Services:
         generation=GenerationHandler(
             base.description,
             AdapterTexts(base.tokenizer, renderer, store.object_folder),
-            registry,
+            adapters.visible,
             engine,
             telemetry.metrics,
             sinks=(adapter_metrics(by_adapter, base_name),),
             quotas=QuotaGuard(MemoryCounters(), limits_of),
         ),
         adapters=adapters,
-        models=ModelCatalog(base.description, build.base_created, adapters),
+        models=ModelCatalog(base.description, build.base_created, adapters.visible),
         engine=engine,
-        warmer=Warmer(registry, engine),
+        warmer=Warmer(adapters.visible, engine),
         telemetry=telemetry,
         lifecycle=Lifecycle(),
         access=access,
@@ -165,7 +165,7 @@ async def _running(
     log.info("opening_store")
     await access.start()
     await adapters.start()
-    log.info("store_ready", adapters=len(adapters.list_models()))
+    log.info("store_ready", adapters=len(adapters.registry.names()))
     engine.start()
     try:
         yield

@@ -33,7 +33,7 @@ RepertoireError
 
 from dataclasses import dataclass
 
-from service.tenancy import RateState
+from service.tenancy import RateState, bare_name
 
 
 class RepertoireError(Exception):
@@ -63,7 +63,7 @@ class ModelNotFound(RepertoireError):
 
 class AdapterNotFound(RepertoireError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"The adapter {name!r} does not exist.")
+        super().__init__(f"The adapter {bare_name(name)!r} does not exist.")
         self.name = name
 
 

@@ -99,6 +99,24 @@ OF_SETTINGS = Principal(key_id="settings")
 """Whoever sends a key of the settings; ids of managed keys are hexadecimal."""
 
 
+Visibility = tuple[str, ...]
+"""Tenants that may use an adapter beside its owner."""
+
+PRIVATE: Visibility = ()
+PUBLIC: Visibility = ("*",)
+"""Everybody; `*` is no tenant's name."""
+
+
+def default_visibility(name: str) -> Visibility:
+    """Of an adapter, by its qualified name, of which nobody has said anything."""
+    return PUBLIC if tenant_of(name) == DEFAULT_TENANT else PRIVATE
+
+
+def may_use(principal: Principal, name: str, visibility: Visibility) -> bool:
+    is_owner = principal.is_operator or tenant_of(name) == principal.tenant
+    return is_owner or visibility == PUBLIC or principal.tenant in visibility
+
+
 def is_valid_tenant(tenant: str) -> bool:
     return _TENANT.fullmatch(tenant) is not None
 

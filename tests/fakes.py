@@ -19,6 +19,7 @@ from service.core import (
 )
 from service.errors import ColdLoadTimeout, InvalidRequest, ModelNotFound
 from service.handlers.models import ModelEntry
+from service.tenancy import Principal
 from service.text import TextForm
 
 BOS, EOS = 256, 257
@@ -246,7 +247,7 @@ class FakeRegistry:
         self.released: list[AdapterRef] = []
         self.keys: list[str | None] = []
 
-    def acquire(self, model: str, key: str | None = None) -> AdapterRef:
+    def acquire(self, principal: Principal, model: str, key: str | None = None) -> AdapterRef:
         self.keys.append(key)
         if model not in self._by_model:
             raise ModelNotFound(model)
@@ -256,10 +257,11 @@ class FakeRegistry:
     def release(self, ref: AdapterRef) -> None:
         self.released.append(ref)
 
-    def list_models(self) -> list[ModelEntry]:
-        return [self.find_model(model) for model in self._by_model if "@" not in model]
+    def list_models(self, principal: Principal) -> list[ModelEntry]:
+        names = (model for model in self._by_model if "@" not in model)
+        return [self.find_model(principal, model) for model in names]
 
-    def find_model(self, model: str) -> ModelEntry:
+    def find_model(self, principal: Principal, model: str) -> ModelEntry:
         if model not in self._by_model:
             raise ModelNotFound(model)
         ref = self._by_model[model]

@@ -11,6 +11,7 @@ from typing import Any
 
 from service.adapters.shares import Shares
 from service.adapters.verdict import Verdict
+from service.tenancy import Visibility, default_visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Move:
     """None leaves it where it is."""
     aliases: tuple[tuple[str, Shares], ...] = ()
     """No shares at all remove the alias."""
+    visibility: Visibility | None = None
+    """None leaves it as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,9 @@ class NameHistory:
     """Versions that were deleted and not given up."""
     grave: Grave | None = None
     """None unless the name is deleted."""
+    visibility: Visibility | None = None
+    """The name's, also over a delete, so that what comes back is no more public than it was; None
+    while nobody has said."""
 
     def apply(self, operation: Operation) -> None:
         self.num_operations += 1
@@ -168,9 +174,10 @@ class NameHistory:
                 self.digests.add(digest)
             case Point(number=number):
                 self._lead_to(number)
-            case Move(current=current, aliases=aliases):
+            case Move(current=current, aliases=aliases, visibility=visibility):
                 self._lead_to(current)
                 self._set_aliases(aliases)
+                self.visibility = self.visibility if visibility is None else visibility
             case Rollback(number=number):
                 while self.trail and self.trail.pop() != number:
                     pass
@@ -222,6 +229,10 @@ class NameHistory:
                 self.aliases[alias] = shares
             else:
                 self.aliases.pop(alias, None)
+
+    def visibility_of(self, name: str) -> Visibility:
+        """As somebody has said, or as it is by default; the journal's name decides that."""
+        return default_visibility(name) if self.visibility is None else self.visibility
 
     def current_version(self) -> Publish | None:
         return None if self.current is None else self.versions[self.current]

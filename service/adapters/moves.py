@@ -16,6 +16,7 @@ from service.errors import (
     PreconditionFailed,
     UnknownTarget,
 )
+from service.tenancy import Visibility
 
 MAX_ALIASES = 64
 """Of one name; every one is looked at whenever a change is made."""
@@ -27,6 +28,8 @@ class WantedMove:
     """None leaves it where it is."""
     aliases: Mapping[str, Shares] = field(default_factory=dict)
     """No shares at all remove the alias."""
+    visibility: Visibility | None = None
+    """None leaves it as it is."""
 
 
 def check_expected(name: str, history: NameHistory, expected: Collection[int] | None) -> None:
@@ -55,11 +58,13 @@ def move_for(name: str, history: NameHistory, wanted: WantedMove, created_at: in
             _check_version(name, history, number, f"aliases.{alias}")
     current = None if wanted.current == history.current else wanted.current
     changed = {a: s for a, s in wanted.aliases.items() if history.aliases.get(a, ()) != s}
-    if current is None and not changed:
+    known = history.visibility_of(name)
+    visibility = None if wanted.visibility == known else wanted.visibility
+    if current is None and not changed and visibility is None:
         return None
     if sum(map(bool, (history.aliases | changed).values())) > MAX_ALIASES:
         raise InvalidRequest(f"An adapter has at most {MAX_ALIASES} aliases.", "aliases")
-    return Move(created_at, current, tuple(sorted(changed.items())))
+    return Move(created_at, current, tuple(sorted(changed.items())), visibility)
 
 
 def rollback_for(name: str, history: NameHistory, created_at: int) -> Rollback:

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from service.tenancy import DEFAULT_TENANT, is_valid_tenant
+
 MAX_NAME_LENGTH = 128
 MIN_DIGEST_PREFIX = 8
 
@@ -33,6 +35,14 @@ def is_valid_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def is_valid_qualified(name: str) -> bool:
+    """Bare for the tenant `default`, `tenant/name` for every other."""
+    tenant, slash, bare = name.partition("/")
+    if not slash:
+        return is_valid_name(name)
+    return is_valid_tenant(tenant) and tenant != DEFAULT_TENANT and is_valid_name(bare)
+
+
 def is_valid_alias(alias: str) -> bool:
     return _ALIAS.fullmatch(alias) is not None
 
@@ -40,7 +50,7 @@ def is_valid_alias(alias: str) -> bool:
 def parse_selector(text: str) -> Selector | None:
     """None when `text` can be no adapter at all."""
     name, at, suffix = text.partition("@")
-    if not is_valid_name(name):
+    if not is_valid_qualified(name):
         return None
     if not at:
         return Selector(name)

@@ -11,6 +11,7 @@ from service.adapters.naming import Selector, parse_selector
 from service.adapters.shares import Shares, largest, pick
 from service.core import AdapterRef
 from service.errors import ModelNotFound
+from service.tenancy import PRIVATE, Visibility
 
 
 class AdapterRegistry:
@@ -18,6 +19,7 @@ class AdapterRegistry:
         self._versions: dict[str, dict[int, AdapterRef]] = {}
         self._current: dict[str, AdapterRef] = {}
         self._aliases: dict[str, dict[str, Shares]] = {}
+        self._visibility: dict[str, Visibility] = {}
         self._uses: Counter[str] = Counter()
         self._drained: dict[str, asyncio.Event] = {}
 
@@ -27,16 +29,19 @@ class AdapterRegistry:
         versions: Mapping[int, AdapterRef],
         current: int,
         aliases: Mapping[str, Shares] | None = None,
+        visibility: Visibility = PRIVATE,
     ) -> None:
         """Replace all that is known of a name; requests in flight keep what they acquired."""
         self._versions[name] = dict(versions)
         self._current[name] = versions[current]
         self._aliases[name] = dict(aliases or {})
+        self._visibility[name] = visibility
 
     def unregister(self, name: str) -> None:
         self._versions.pop(name, None)
         self._current.pop(name, None)
         self._aliases.pop(name, None)
+        self._visibility.pop(name, None)
 
     def names(self) -> list[str]:
         return sorted(self._current)
@@ -46,6 +51,10 @@ class AdapterRegistry:
 
     def current(self, name: str) -> AdapterRef | None:
         return self._current.get(name)
+
+    def visibility(self, name: str) -> Visibility | None:
+        """Who may use it beside its owner; None while it cannot be used."""
+        return self._visibility.get(name)
 
     def resolve(self, model: str, key: str | None = None) -> AdapterRef:
         """What `model` names now. Raises `ModelNotFound`.

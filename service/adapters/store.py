@@ -89,8 +89,7 @@ class AdapterStore:
 
     def owns(self, tenant: str, *, with_deleted: bool) -> bool:
         """Whether it has adapters, or such as were deleted and can come back."""
-        histories = [h for name, h in self._histories.items() if tenant_of(name) == tenant]
-        return any(h.versions or (with_deleted and h.deleted) for h in histories)
+        return any(h.versions or (with_deleted and h.deleted) for h in self._of(tenant))
 
     def manifest(self, digest: str) -> Manifest | None:
         return self._manifests.get(digest)
@@ -156,16 +155,20 @@ class AdapterStore:
                     return True
         return False
 
-    def is_live(self, digest: str) -> bool:
-        """Whether some version has this content that is not deleted."""
-        return digest in self.live_digests()
+    def is_live(self, digest: str, tenant: str | None = None) -> bool:
+        """Whether some version has this content that is not deleted; of one tenant, or of any."""
+        return digest in self.live_digests(tenant)
 
-    def live_digests(self) -> set[str]:
+    def live_digests(self, tenant: str | None = None) -> set[str]:
         return {
-            version.digest
-            for history in self._histories.values()
-            for version in history.versions.values()
+            version.digest for history in self._of(tenant) for version in history.versions.values()
         }
+
+    def keeps(self, digest: str, tenant: str) -> bool:
+        """Whether a version of the tenant has this content, deleted or not."""
+        kept = self.live_digests(tenant)
+        kept |= {one.version.digest for h in self._of(tenant) for one in h.deleted.values()}
+        return digest in kept and digest in self._manifests
 
     def kept_digests(self, given_up: Mapping[str, Collection[int]] | None = None) -> set[str]:
         """Content of versions, deleted ones included but for the numbers `given_up` by name."""
@@ -207,6 +210,11 @@ class AdapterStore:
             self._objects.add(outcome, self.temporary / f"object-{uuid.uuid4().hex}")
             self._manifests[manifest.digest] = manifest
         self.check_num_adapters(name)
+
+    def _of(self, tenant: str | None) -> Iterator[NameHistory]:
+        for name, history in self._histories.items():
+            if tenant is None or tenant_of(name) == tenant:
+                yield history
 
     def _append(self, name: str, operation: Operation) -> bool:
         history = self._histories.setdefault(name, NameHistory())

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.aliases import etag
-from service.api.dependencies import PublisherDep, ServicesDep
-from service.api.parameters import AdapterName, AdapterSelector
+from service.api.aliases import answer, etag
+from service.api.dependencies import PrincipalDep, PublisherDep, ServicesDep
+from service.api.parameters import AdapterName, AdapterSelector, OwnedBy
 from service.api.schemas.adapters import (
     Adapter,
     AdapterPage,
@@ -18,6 +18,7 @@ from service.api.uploads import receive_upload
 from service.errors import InvalidRequest
 from service.handlers.adapters import AdapterService
 from service.phases import phase
+from service.tenancy import qualified
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 
@@ -67,46 +68,61 @@ async def publish_adapter(
     request: Request,
     response: Response,
     services: ServicesDep,
-    _: PublisherDep,
+    principal: PublisherDep,
     convert: Annotated[
         Literal["lora"] | None, Query(description="Approximate another kind by a LoRA.")
     ] = None,
     rank: Annotated[int | None, Query(ge=1, description="Rank of that LoRA.")] = None,
+    tenant: Annotated[
+        str | None,
+        Query(max_length=63, description="Whose it becomes; another's needs an operator."),
+    ] = None,
 ) -> PublishedAdapter:
     adapters: AdapterService = services.adapters
     if (convert is None) != (rank is None):
         raise InvalidRequest("`convert` and `rank` go together.", "rank" if convert else "convert")
+    owner = services.access.tenants.acting_for(principal, tenant)
     with phase("receive"):
-        name, staging = await receive_upload(request, adapters)
-    result = await adapters.publish(name, staging, rank)
+        name, staging = await receive_upload(request, adapters, owner)
+    result = await adapters.publish(qualified(owner, name), staging, rank)
     if not result.is_created:
         response.status_code = 200
     response.headers["ETag"] = etag(result.revision)
     return PublishedAdapter.of(result)
 
 
-@router.get("", summary="All adapters, by name")
+@router.get("", summary="A tenant's adapters, by name")
 async def list_adapters(
     services: ServicesDep,
+    principal: PrincipalDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="Adapters per page.")] = 100,
     after: Annotated[str | None, Query(description="Name after which the page begins.")] = None,
     deleted: Annotated[
         bool, Query(description="Those that are deleted and can be restored, instead.")
     ] = False,
+    tenant: Annotated[
+        str | None,
+        Query(max_length=63, description="Of another tenant those that the caller may use."),
+    ] = None,
 ) -> AdapterPage:
     adapters: AdapterService = services.adapters
-    pages = adapters.deletions.list_deleted if deleted else adapters.list
-    views, has_more = pages(limit, after)
-    return AdapterPage(data=[Adapter.of(view) for view in views], has_more=has_more)
+    pages = adapters.visible.list_deleted if deleted else adapters.visible.list
+    views, has_more = pages(principal, tenant, limit, after)
+    return AdapterPage(data=[Adapter.of(view, principal) for view in views], has_more=has_more)
 
 
 @router.get("/{name}", summary="One adapter with its versions", responses=answers(404))
-async def get_adapter(name: AdapterName, response: Response, services: ServicesDep) -> Adapter:
+async def get_adapter(
+    name: AdapterName,
+    response: Response,
+    services: ServicesDep,
+    principal: PrincipalDep,
+    tenant: OwnedBy = None,
+) -> Adapter:
     """Its ETag changes with versions and aliases, for `If-Match` of a change."""
     adapters: AdapterService = services.adapters
-    view = adapters.get(name)
-    response.headers["ETag"] = etag(view.revision)
-    return Adapter.of(view)
+    view = adapters.get(adapters.visible.find(principal, name, tenant))
+    return answer(view, response, principal)
 
 
 @router.post(
@@ -115,9 +131,13 @@ async def get_adapter(name: AdapterName, response: Response, services: ServicesD
     responses=answers(404, 422, 504),
 )
 async def verify_adapter(
-    name: AdapterSelector, services: ServicesDep, _: PublisherDep
+    name: AdapterSelector,
+    services: ServicesDep,
+    principal: PublisherDep,
+    tenant: OwnedBy = None,
 ) -> VerifiedAdapter:
     """Probe prompts run through the live engine and through peft. `name` may say a version."""
     adapters: AdapterService = services.adapters
-    ref, verdict = await adapters.verify(name)
+    owned = adapters.visible.owned_model(principal, name, tenant)
+    ref, verdict = await adapters.verify(owned)
     return VerifiedAdapter.of_version(ref, verdict)

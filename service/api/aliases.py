@@ -6,13 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from service.api.dependencies import PublisherDep, ServicesDep
-from service.api.parameters import AdapterName
+from service.api.parameters import AdapterName, OwnedBy
 from service.api.schemas.adapters import Adapter
 from service.api.schemas.aliases import MoveBody
 from service.api.schemas.errors import answers
 from service.errors import InvalidRequest
 from service.handlers.adapter_views import AdapterView
 from service.handlers.adapters import AdapterService
+from service.tenancy import Principal
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 
@@ -39,13 +40,15 @@ async def move_pointers(
     body: MoveBody,
     response: Response,
     services: ServicesDep,
-    _: PublisherDep,
+    principal: PublisherDep,
     if_match: IfMatch = None,
+    tenant: OwnedBy = None,
 ) -> Adapter:
     wanted = body.to_move()
     adapters: AdapterService = services.adapters
-    view = await adapters.aliases.move(name, wanted, expected(if_match))
-    return answer(view, response)
+    owned = adapters.visible.owned(principal, name, tenant)
+    view = await adapters.aliases.move(owned, wanted, expected(if_match))
+    return answer(view, response, principal)
 
 
 @router.post(
@@ -57,22 +60,24 @@ async def roll_back(
     name: AdapterName,
     response: Response,
     services: ServicesDep,
-    _: PublisherDep,
+    principal: PublisherDep,
     if_match: IfMatch = None,
+    tenant: OwnedBy = None,
 ) -> Adapter:
     """Called again, it goes back further. What it left is reached by PATCH or by its number."""
     adapters: AdapterService = services.adapters
-    view = await adapters.aliases.rollback(name, expected(if_match))
-    return answer(view, response)
+    owned = adapters.visible.owned(principal, name, tenant)
+    view = await adapters.aliases.rollback(owned, expected(if_match))
+    return answer(view, response, principal)
 
 
 def etag(revision: int) -> str:
     return f'"{revision}"'
 
 
-def answer(view: AdapterView, response: Response) -> Adapter:
+def answer(view: AdapterView, response: Response, principal: Principal) -> Adapter:
     response.headers["ETag"] = etag(view.revision)
-    return Adapter.of(view)
+    return Adapter.of(view, principal)
 
 
 def expected(if_match: str | None) -> frozenset[int] | None:

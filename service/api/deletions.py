@@ -7,12 +7,13 @@ from fastapi import APIRouter, Query, Response
 from service.adapters.naming import Selector, parse_selector
 from service.api.aliases import IfMatch, answer, etag, expected
 from service.api.dependencies import OperatorDep, PublisherDep, ServicesDep
-from service.api.parameters import AdapterName, AdapterSelector
+from service.api.parameters import AdapterName, AdapterSelector, OwnedBy
 from service.api.schemas.adapters import Adapter
 from service.api.schemas.deletions import Collected, DeletedAdapter, RestoreBody
 from service.api.schemas.errors import answers
 from service.errors import InvalidRequest
 from service.handlers.adapters import AdapterService
+from service.tenancy import bare_name
 
 router = APIRouter(tags=["adapters"])
 
@@ -26,19 +27,21 @@ async def delete_adapter(
     name: AdapterSelector,
     response: Response,
     services: ServicesDep,
-    _: PublisherDep,
+    principal: PublisherDep,
     if_match: IfMatch = None,
+    tenant: OwnedBy = None,
 ) -> DeletedAdapter:
     """`name` goes with all versions and aliases; `name@3` or `name@sha256:…` is one version, and a
     409 while a pointer leads to it. Both can be restored for a while."""
     adapters: AdapterService = services.adapters
-    wanted = parse_selector(name)
+    owned = adapters.visible.owned_model(principal, name, tenant)
+    wanted = parse_selector(owned)
     number = None
-    if wanted is None or wanted == Selector(name):
-        revision = await adapters.deletions.delete(name, expected(if_match))
+    if wanted is None or wanted == Selector(owned):
+        revision = await adapters.deletions.delete(owned, expected(if_match))
     elif wanted.alias is not None:
         raise InvalidRequest(
-            f"{name!r} is an alias; a PATCH of {wanted.name!r} with"
+            f"{name!r} is an alias; a PATCH of {bare_name(wanted.name)!r} with"
             f' {{"aliases": {{"{wanted.alias}": null}}}} removes it.',
             "name",
         )
@@ -57,15 +60,17 @@ async def restore_adapter(
     name: AdapterName,
     response: Response,
     services: ServicesDep,
-    _: PublisherDep,
+    principal: PublisherDep,
     body: RestoreBody | None = None,
     if_match: IfMatch = None,
+    tenant: OwnedBy = None,
 ) -> Adapter:
     """With a version, that one; without, the whole name as it was when it was deleted."""
     adapters: AdapterService = services.adapters
     number = None if body is None else body.version
-    view = await adapters.deletions.restore(name, number, expected(if_match))
-    return answer(view, response)
+    claimed = adapters.visible.claimed(principal, name, tenant)
+    view = await adapters.deletions.restore(claimed, number, expected(if_match))
+    return answer(view, response, principal)
 
 
 # No name holds a colon, so this path is never an adapter's.

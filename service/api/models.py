@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.api.dependencies import Services, ServicesDep
+from service.api.dependencies import PrincipalDep, Services, ServicesDep
 from service.api.parameters import ModelPath
 from service.api.schemas.answers import ModelCard, ModelList
 from service.api.schemas.errors import answers
@@ -18,8 +18,8 @@ router = APIRouter(tags=["models"])
     summary="The base and every adapter",
     responses={200: {"model": ModelList}},
 )
-async def list_models(services: ServicesDep) -> dict[str, Any]:
-    cards = [_card(services, entry) for entry in services.models.list()]
+async def list_models(services: ServicesDep, principal: PrincipalDep) -> dict[str, Any]:
+    cards = [_card(services, entry) for entry in services.models.list(principal)]
     return {"object": "list", "data": cards}
 
 
@@ -28,8 +28,10 @@ async def list_models(services: ServicesDep) -> dict[str, Any]:
     summary="One model; `name@version` too",
     responses={200: {"model": ModelCard}, **answers(404)},
 )
-async def get_model(model: ModelPath, services: ServicesDep) -> dict[str, Any]:
-    return _card(services, services.models.find(model))
+async def get_model(
+    model: ModelPath, services: ServicesDep, principal: PrincipalDep
+) -> dict[str, Any]:
+    return _card(services, services.models.find(principal, model))
 
 
 def _card(services: Services, entry: ModelEntry) -> dict[str, Any]:

@@ -15,6 +15,14 @@ AdapterSelector = Annotated[
 ]
 KeyId = Annotated[str, Path(description="Public id of a key.", examples=["0123456789abcdef"])]
 TenantName = Annotated[str, Path(description="Name of a tenant.", examples=["team-a"])]
+OwnedBy = Annotated[
+    str | None,
+    Query(
+        alias="tenant",
+        max_length=63,
+        description="Whose adapter it is; by default the caller's own, then the operator's.",
+    ),
+]
 ModelPath = Annotated[
     str,
     Path(
@@ -31,3 +39,8 @@ OfTenant = Annotated[
     str | None,
     Query(max_length=63, description="Only this tenant's; an operator sees all by default."),
 ]
+
+
+def addressed(name: str, tenant: str | None) -> str:
+    """As `model` of a completion says it."""
+    return name if tenant is None else f"{tenant}/{name}"

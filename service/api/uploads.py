@@ -26,16 +26,23 @@ _MAX_OVERHEAD_BYTES = 1 << 20
 _PLAIN_ENCODINGS = (b"", b"7bit", b"8bit", b"binary")
 
 
-async def receive_upload(request: Request, adapters: AdapterService) -> tuple[str, Staging]:
-    """The field `name` and everything else on disk; the caller owns the staging folder."""
+async def receive_upload(
+    request: Request, adapters: AdapterService, tenant: str
+) -> tuple[str, Staging]:
+    """The field `name`, one for the tenant, and everything else on disk; the caller owns the
+    staging folder."""
     boundary = _boundary(request.headers.get("content-type", ""))
     limit = adapters.limits.max_upload_bytes + _MAX_OVERHEAD_BYTES
     expected = _content_length(request)
     if expected > limit:
         raise UploadTooLarge(f"More than {adapters.limits.max_upload_bytes} bytes.")
     staging = await adapters.open_staging(expected)
+
+    def check_name(name: str) -> None:
+        adapters.check_name(name, tenant)
+
     try:
-        form = UploadForm(boundary, staging, adapters.limits, adapters.check_name)
+        form = UploadForm(boundary, staging, adapters.limits, check_name)
         await _pump(request, adapters, form, limit)
         return form.name(), staging
     except BaseException:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from service.api.dependencies import PublisherDep, ServicesDep
 from service.api.disconnect import ClientGone, unless_disconnected
 from service.api.middleware import CLIENT_GONE
-from service.api.parameters import AdapterSelector
+from service.api.parameters import AdapterSelector, OwnedBy, addressed
 from service.api.schemas.errors import answers
 from service.api.schemas.warming import WarmBody, WarmedAdapter
 
@@ -24,10 +24,13 @@ async def warm_adapter(
     services: ServicesDep,
     principal: PublisherDep,
     body: WarmBody | None = None,
+    tenant: OwnedBy = None,
 ) -> Response | WarmedAdapter:
     """`name` may say a version or an alias. Answers when it is there; nothing keeps it there."""
     wanted = body or WarmBody.model_validate({})
-    work = services.warmer.warm(name, wanted.tier, wanted.timeout_s, principal.tenant)
+    work = services.warmer.warm(
+        addressed(name, tenant), wanted.tier, wanted.timeout_s, principal=principal
+    )
     try:
         return WarmedAdapter.of(await unless_disconnected(request, work))
     except ClientGone:

@@ -9,6 +9,7 @@ from service.adapters.manifest import Conversion, Form, Manifest
 from service.adapters.shares import Shares
 from service.adapters.verdict import Verdict
 from service.errors import Refusal
+from service.tenancy import PRIVATE, Visibility
 
 State = Literal["ready", "errored", "deleted"]
 Tier = Literal["device", "host", "disk", "store"]
@@ -66,6 +67,7 @@ class AdapterView:
     deleted: tuple[DeletedVersionView, ...] = ()
     revision: int = 0
     """Changes that the name has seen: another number, another state."""
+    visibility: Visibility = PRIVATE
 
     @property
     def current(self) -> VersionView | None:

@@ -8,7 +8,7 @@ import asyncio
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -40,10 +40,17 @@ from service.handlers.changes import Changes
 from service.handlers.deletions import DeletionService
 from service.handlers.directory import Directory
 from service.handlers.folder_import import FolderImporter
-from service.handlers.models import ModelEntry
 from service.handlers.name_audit import NameAudit
 from service.handlers.verification import Verifier
+from service.handlers.visible import VisibleAdapters
 from service.phases import phase
+from service.tenancy import (
+    DEFAULT_TENANT,
+    bare_name,
+    is_valid_tenant,
+    qualified,
+    tenant_of,
+)
 
 _NUM_SPARE_THREADS = 2
 """For receiving and deleting while every compile slot is taken."""
@@ -90,6 +97,7 @@ class AdapterService:
         )
         self._audit = NameAudit(audit or AuditLog(store.logs), store)
         self.aliases = AliasService(store, self._directory, self._changes, self._audit, clock)
+        self.visible = VisibleAdapters(registry, self._directory)
         self.deletions = DeletionService(
             store,
             Collector(store, cache, deleted_retention_s),
@@ -166,32 +174,21 @@ class AdapterService:
         """The name with all its versions; requests in flight finish."""
         await self.deletions.delete(name)
 
-    def list(self, limit: int, after: str | None) -> tuple[Sequence[AdapterView], bool]:
-        """A page in the order of the names, and whether more follow."""
-        return self._directory.list(limit, after)
-
     def get(self, name: str) -> AdapterView:
         """Raises `AdapterNotFound`."""
         return self._directory.get(name)
 
-    def list_models(self) -> Sequence[ModelEntry]:
-        return self._directory.list_models()
-
-    def find_model(self, model: str) -> ModelEntry:
-        """Raises `ModelNotFound`."""
-        return self._directory.find_model(model)
-
-    def check_name(self, name: str) -> None:
-        if not is_valid_name(name):
+    def check_name(self, name: str, tenant: str = DEFAULT_TENANT) -> None:
+        if not (is_valid_name(name) and is_valid_tenant(tenant)):
             raise InvalidRequest(f"{name[:200]!r} is no adapter name: {NAME_RULE}.", "name")
-        if name == self._base.name:
+        if self._base.name in (name, qualified(tenant, name)):
             raise NameConflict(f"The base model is named {name!r}.")
 
     async def _publish(
         self, name: str, staging: Staging, convert_rank: int | None
     ) -> PublishResult:
         try:
-            self.check_name(name)
+            self.check_name(bare_name(name), tenant_of(name))
             self._check_convert_rank(convert_rank)
             if staging.is_empty:
                 raise InvalidRequest("The upload holds neither `files` nor an `archive`.", "files")
@@ -232,7 +229,8 @@ class AdapterService:
         self, name: str, outcome: CompileOutcome, verdict: Verdict | None
     ) -> tuple[Published, int]:
         """And the adapter's revision."""
-        if self._store.manifest(outcome.manifest.digest) is None:
+        # Not whether anybody has the content: how full the store is must not tell that.
+        if not self._store.keeps(outcome.manifest.digest, tenant_of(name)):
             await self.deletions.make_room(outcome.manifest.num_bytes)
         async with self._changes.lock, self._audit.of(Action.ADAPTER_PUBLISH, name):
             with phase("commit"):
@@ -248,15 +246,16 @@ class AdapterService:
     async def _check_exact(self, name: str, outcome: CompileOutcome, work: Path) -> Verdict | None:
         """Run the adapter on the live engine before anybody else can, and compare."""
         digest = outcome.manifest.digest
-        if not self._is_checking_uploads or self._store.is_live(digest):
+        if not self._is_checking_uploads or self._store.is_live(digest, tenant_of(name)):
             return None
         await self._changes.in_thread(self._cache.put, digest, outcome.compiled)
         ref = self._directory.ref_of(name, 0, outcome.manifest)
         verdict = await self._verifier.verify(ref, outcome.folder, work)
         # On a noisy base the measure is a bound on noise, which is no reason to refuse.
         if not verdict.is_exact and not self._base.is_noisy:
-            self._unload(digest)
-            await self._changes.in_thread(self._cache.drop, digest)
+            if not self._store.is_live(digest):
+                self._unload(digest)
+                await self._changes.in_thread(self._cache.drop, digest)
             message = (
                 "Served here, the adapter's logits differ from peft's by"
                 f" {verdict.max_logit_difference:.2g}, where {verdict.tolerance:.2g} is allowed."

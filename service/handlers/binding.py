@@ -8,13 +8,15 @@ from typing import Protocol
 from service.adapters.sums import merge_parts, sum_ref
 from service.core import AdapterPart, AdapterRef
 from service.errors import InvalidRequest, ModelNotFound
+from service.tenancy import Principal
 
 
 class Registry(Protocol):
     """Which version a name means now, and how many requests use each."""
 
-    def acquire(self, model: str, key: str | None = None) -> AdapterRef:
-        """Look up and count in one go; `key` decides where an alias leads to several versions.
+    def acquire(self, principal: Principal, model: str, key: str | None = None) -> AdapterRef:
+        """Look up among what the caller may use, and count, in one go; `key` decides where an
+        alias leads to several versions.
 
         Raises `ModelNotFound`.
         """
@@ -30,6 +32,12 @@ class Summand:
     weight: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    principal: Principal
+    key: str
+
+
 class AdapterBinder:
     def __init__(self, base_name: str, registry: Registry) -> None:
         self._base_name = base_name
@@ -41,15 +49,17 @@ class AdapterBinder:
         summands: Sequence[Summand] = (),
         sticky_key: str = "",
         param: str = "model",
+        *,
+        principal: Principal,
     ) -> AdapterRef | None:
         """None means the base, which only its own name may: nothing unknown is answered by it.
 
         Raises `ModelNotFound` or `InvalidRequest`, having taken nothing.
         """
-        key = sticky_key or secrets.token_hex(8)
+        caller = _Caller(principal, sticky_key or secrets.token_hex(8))
         if summands:
-            return self._acquire_sum(model, summands, key)
-        return None if model == self._base_name else self._acquire_one(model, param, key)
+            return self._acquire_sum(model, summands, caller)
+        return None if model == self._base_name else self._acquire_one(model, param, caller)
 
     def release(self, ref: AdapterRef | None) -> None:
         if ref is not None:
@@ -58,13 +68,14 @@ class AdapterBinder:
             if not ref.parts:
                 self._registry.release(ref)
 
-    def _acquire_one(self, model: str, param: str, key: str) -> AdapterRef:
+    def _acquire_one(self, model: str, param: str, caller: _Caller) -> AdapterRef:
         try:
-            return self._registry.acquire(model.removeprefix(f"{self._base_name}:"), key)
+            name = model.removeprefix(f"{self._base_name}:")
+            return self._registry.acquire(caller.principal, name, caller.key)
         except ModelNotFound:
             raise ModelNotFound(model, param) from None
 
-    def _acquire_sum(self, model: str, summands: Sequence[Summand], key: str) -> AdapterRef:
+    def _acquire_sum(self, model: str, summands: Sequence[Summand], caller: _Caller) -> AdapterRef:
         if model != self._base_name:
             raise InvalidRequest(
                 f"With adapters, model is the base that they are added to: {self._base_name!r}.",
@@ -73,7 +84,7 @@ class AdapterBinder:
         parts: list[AdapterPart] = []
         try:
             for summand in summands:
-                ref = self._acquire_summand(summand.name, key)
+                ref = self._acquire_summand(summand.name, caller)
                 parts.append(AdapterPart(ref, summand.weight))
             total = _sum_of(merge_parts(parts))
         except BaseException:
@@ -83,10 +94,10 @@ class AdapterBinder:
         self._release_doubles(parts)
         return total
 
-    def _acquire_summand(self, name: str, key: str) -> AdapterRef:
+    def _acquire_summand(self, name: str, caller: _Caller) -> AdapterRef:
         if name == self._base_name:
             raise InvalidRequest(f"{name!r} is the base, which is part of every sum.", "adapters")
-        return self._acquire_one(name, "adapters", key)
+        return self._acquire_one(name, "adapters", caller)
 
     def _release_doubles(self, parts: Sequence[AdapterPart]) -> None:
         """A content that was named twice is held once."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import structlog
@@ -119,10 +119,6 @@ class DeletionService:
             return restore
 
         return await self._changes.finish(self._restore(name, decide))
-
-    def list_deleted(self, limit: int, after: str | None) -> tuple[Sequence[AdapterView], bool]:
-        """Deleted names that can be restored: a page in their order, and whether more follow."""
-        return self._directory.list_deleted(limit, after)
 
     async def collect(self, *, is_dry_run: bool = False) -> Freed:
         """Free what nothing points to and whose grace is over, or only say what that would be."""

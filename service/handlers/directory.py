@@ -21,6 +21,7 @@ from service.handlers.adapter_views import (
     view_version,
 )
 from service.handlers.models import ModelEntry
+from service.tenancy import bare_name, tenant_of
 
 
 class Directory:
@@ -52,7 +53,8 @@ class Directory:
         refs = {number: self._ref(name, version) for number, version in history.versions.items()}
         usable = {number: ref for number, ref in refs.items() if ref is not None}
         if history.current in usable:
-            self.registry.register(name, usable, history.current, history.aliases)
+            visibility = history.visibility_of(name)
+            self.registry.register(name, usable, history.current, history.aliases, visibility)
         else:
             self.registry.unregister(name)
 
@@ -70,21 +72,27 @@ class Directory:
             text_digest=manifest.text_digest,
         )
 
-    def list(self, limit: int, after: str | None) -> tuple[Sequence[AdapterView], bool]:
-        """A page in the order of the names, and whether more follow."""
-        names = sorted({*self._store.names(), *self.broken})
-        rest = [name for name in names if after is None or name > after]
-        return [self.view(name) for name in rest[:limit]], len(rest) > limit
+    def names(self, tenant: str) -> list[str]:
+        """Of its adapters, those that cannot be served too, sorted."""
+        everything = {*self._store.names(), *self.broken}
+        return sorted(name for name in everything if tenant_of(name) == tenant)
 
-    def list_deleted(self, limit: int, after: str | None) -> tuple[Sequence[AdapterView], bool]:
-        """A page of the deleted names that can be restored, and whether more follow."""
-        names = (n for n in self._store.names_with_deleted() if after is None or n > after)
+    def has(self, name: str) -> bool:
+        """Whether there is such an adapter, usable or not."""
+        return bool(self._store.history(name).versions) or name in self.broken
+
+    def list_deleted(
+        self, tenant: str, limit: int, after: str | None
+    ) -> tuple[Sequence[AdapterView], bool]:
+        """A page of a tenant's deleted names that can be restored, and whether more follow."""
+        owned = (n for n in self._store.names_with_deleted() if tenant_of(n) == tenant)
+        names = (n for n in owned if after is None or bare_name(n) > after)
         found = list(islice(filter(self._is_restorable, names), limit + 1))
         return [self._view_deleted(name) for name in found[:limit]], len(found) > limit
 
     def get(self, name: str) -> AdapterView:
         """Raises `AdapterNotFound`."""
-        if not self._store.history(name).versions and name not in self.broken:
+        if not self.has(name):
             raise AdapterNotFound(name)
         return self.view(name)
 
@@ -105,6 +113,7 @@ class Directory:
             aliases=dict(sorted(history.aliases.items())),
             deleted=self._deleted_versions(history),
             revision=history.num_operations,
+            visibility=history.visibility_of(name),
         )
 
     def _view_deleted(self, name: str) -> AdapterView:
@@ -119,6 +128,7 @@ class Directory:
             aliases=dict(sorted(history.grave.aliases.items())),
             deleted=self._deleted_versions(history),
             revision=history.num_operations,
+            visibility=history.visibility_of(name),
         )
 
     def _is_restorable(self, name: str) -> bool:
@@ -165,6 +175,6 @@ class Directory:
     def _model(self, model: str, ref: AdapterRef) -> ModelEntry:
         version = self._store.history(ref.name).versions[ref.version]
         created = min(v.created_at for v in self._store.history(ref.name).versions.values())
-        if model != ref.name:
+        if "@" in model:
             created = version.created_at
         return ModelEntry(model, created, self._base.name, ref.version, ref.digest)

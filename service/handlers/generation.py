@@ -170,7 +170,9 @@ class GenerationHandler:
         )
 
     def _acquire(self, call: GenerationCall) -> AdapterRef | None:
-        return self._binder.acquire(call.model, call.adapters, call.sticky_key)
+        return self._binder.acquire(
+            call.model, call.adapters, call.sticky_key, principal=call.principal
+        )
 
     def _bind_fallback(
         self, call: GenerationCall, adapter: AdapterRef | None
@@ -182,7 +184,10 @@ class GenerationHandler:
         if call.cold_fallback is None:
             return None
         other = self._binder.acquire(
-            call.cold_fallback, sticky_key=call.sticky_key, param="cold_fallback"
+            call.cold_fallback,
+            sticky_key=call.sticky_key,
+            param="cold_fallback",
+            principal=call.principal,
         )
         other_call = replace(
             call,

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from service.base import BaseDescription
 from service.errors import ModelNotFound
+from service.tenancy import Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,10 @@ class ModelEntry:
 class AdapterDirectory(Protocol):
     """The part of the adapters' use cases that the model list needs."""
 
-    def list_models(self) -> Sequence[ModelEntry]:
-        """Every adapter that can be asked for now, by name."""
+    def list_models(self, principal: Principal) -> Sequence[ModelEntry]:
+        """Every adapter that the caller can ask for now, by name."""
 
-    def find_model(self, model: str) -> ModelEntry:
+    def find_model(self, principal: Principal, model: str) -> ModelEntry:
         """`name` or `name@version`; the entry's id is what was asked. Raises `ModelNotFound`."""
 
 
@@ -36,13 +37,14 @@ class ModelCatalog:
         self._base = ModelEntry(base.name, base_created, parent=None)
         self._adapters = adapters
 
-    def list(self) -> Sequence[ModelEntry]:
-        return [self._base, *self._adapters.list_models()]
+    def list(self, principal: Principal) -> Sequence[ModelEntry]:
+        return [self._base, *self._adapters.list_models(principal)]
 
-    def find(self, model: str) -> ModelEntry:
+    def find(self, principal: Principal, model: str) -> ModelEntry:
         if model == self._base.id:
             return self._base
+        name = model.removeprefix(f"{self._base.id}:")
         try:
-            return self._adapters.find_model(model.removeprefix(f"{self._base.id}:"))
+            return self._adapters.find_model(principal, name)
         except ModelNotFound:
             raise ModelNotFound(model) from None

@@ -59,4 +59,6 @@ def _state(history: NameHistory) -> dict[str, Any]:
         state[f"versions.{number}"] = f"sha256:{version.digest}"
     for alias, shares in history.aliases.items():
         state[f"aliases.{alias}"] = {str(number): weight for number, weight in shares}
+    if history.visibility is not None:
+        state["visibility"] = list(history.visibility)
     return state

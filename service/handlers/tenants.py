@@ -6,11 +6,17 @@ from dataclasses import asdict, replace
 from typing import Protocol
 
 from service.access.tenants import Tenant, TenantBook, TenantLog
-from service.errors import InvalidRequest, NameConflict, StoreFull, TenantNotFound
+from service.errors import (
+    InvalidRequest,
+    NameConflict,
+    PermissionDenied,
+    StoreFull,
+    TenantNotFound,
+)
 from service.handlers.audit import Action, AuditLog
 from service.handlers.changes import Changes
 from service.handlers.keys import KeyService
-from service.tenancy import DEFAULT_TENANT, TENANT_RULE, TenantLimits, is_valid_tenant
+from service.tenancy import DEFAULT_TENANT, TENANT_RULE, Principal, TenantLimits, is_valid_tenant
 
 MAX_TENANTS = 10_000
 
@@ -49,6 +55,15 @@ class TenantService:
         if tenant is None:
             raise TenantNotFound(name)
         return tenant
+
+    def acting_for(self, principal: Principal, tenant: str | None) -> str:
+        """Whose the caller's uploads are. Raises `PermissionDenied` or, to operators only,
+        `TenantNotFound`."""
+        if tenant is None or tenant == principal.tenant:
+            return principal.tenant
+        if not principal.is_operator:
+            raise PermissionDenied("Uploads for other tenants need an operator's key.")
+        return self.get(tenant).name
 
     def list(self, limit: int, after: str | None) -> tuple[Sequence[Tenant], bool]:
         """A page in the order of the names, and whether more follow."""

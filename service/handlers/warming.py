@@ -6,7 +6,7 @@ from time import perf_counter
 from service.core import AdapterRef, MemoryTier
 from service.engine.client import EngineClient, load
 from service.handlers.binding import Registry
-from service.tenancy import DEFAULT_TENANT
+from service.tenancy import Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +27,17 @@ class Warmer:
         model: str,
         tier: MemoryTier = "host",
         timeout_s: float | None = None,
-        tenant: str = DEFAULT_TENANT,
+        *,
+        principal: Principal,
     ) -> Warmed:
         """Of an alias with weights, the version with the largest share.
 
         Raises `ModelNotFound`, `ColdLoadTimeout` or `AdapterLoadFailed`.
         """
-        ref = self._registry.acquire(model)
+        ref = self._registry.acquire(principal, model)
         started = perf_counter()
         try:
-            await load(self._engine, ref, tier, timeout_s, tenant)
+            await load(self._engine, ref, tier, timeout_s, principal.tenant)
         finally:
             self._registry.release(ref)
         seconds = perf_counter() - started

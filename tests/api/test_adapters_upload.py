@@ -27,6 +27,7 @@ from service.tenancy import Principal
 from tests.adapters.house import House
 from tests.adapters.peft_folders import make_lora
 from tests.adapters.tiny_base import TinyBase, make_base
+from tests.api.conftest import World
 
 LIMITS = AdapterLimits(max_upload_bytes=200_000, max_unpacked_bytes=300_000, max_files=8)
 
@@ -36,6 +37,7 @@ class FakeServices:
     """The part of `Services` that these routes look at."""
 
     adapters: object
+    access: object
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def client(house: House) -> Iterator[TestClient]:
 @contextmanager
 def serving(house: House) -> Iterator[TestClient]:
     app = FastAPI()
-    app.state.services = FakeServices(house.service)
+    app.state.services = FakeServices(house.service, World().access)
     app.dependency_overrides[get_principal] = Principal
     app.include_router(routes.router, prefix="/v1")
     app.include_router(aliases.router, prefix="/v1")

@@ -18,6 +18,7 @@ from service.adapters.files import CHAT_TEMPLATE, VERSION_FILES
 from service.adapters.shares import Shares
 from service.core import AdapterRef
 from service.handlers.adapter_views import AdapterView
+from service.tenancy import ANYONE
 from tests.adapters.house import House
 from tests.crash.scenario import MOVE, STEPS, Kit, make_house
 
@@ -129,7 +130,9 @@ def check(root: Path, kit: Kit, log: Path, *, is_prepared: bool) -> None:
 async def inspect(house: House, kit: Kit, states: list[State]) -> None:
     await house.service.start()
     seeds = {kit.manifest(seed).digest: seed for seed in (1, 2, 3)}
-    views = [*house.service.list(100, None)[0], *house.service.deletions.list_deleted(100, None)[0]]
+    visible = house.service.visible
+    pages = (visible.list, visible.list_deleted)
+    views = [view for page in pages for view in page(ANYONE, None, 100, None)[0]]
     assert not any(view.state == "errored" or view.reasons for view in views)
     states.append({view.name: state_of(view, seeds) for view in views})
     referenced = {one.digest for view in views for one in (*view.versions, *view.deleted)}

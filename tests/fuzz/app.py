@@ -1,9 +1,9 @@
 """The whole application over a real store and fakes for engine and compiler: cases are cheap."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -23,7 +23,6 @@ from service.app import create_app
 from service.compiler.unpack import unpack
 from service.core import AdapterRef
 from service.errors import AdapterRefused, Refusal
-from service.handlers.models import ModelEntry
 from service.tenancy import Role
 from tests.adapters.house import House
 from tests.api.conftest import World
@@ -92,25 +91,6 @@ class AgreeingVerifier:
         )
 
 
-@dataclass(slots=True)
-class _Names:
-    """The real registry and directory behind what `World` takes for its fake one."""
-
-    house: House
-
-    def acquire(self, model: str, key: str | None = None) -> AdapterRef:
-        return self.house.registry.acquire(model, key)
-
-    def release(self, ref: AdapterRef) -> None:
-        self.house.registry.release(ref)
-
-    def list_models(self) -> Sequence[ModelEntry]:
-        return self.house.service.list_models()
-
-    def find_model(self, model: str) -> ModelEntry:
-        return self.house.service.find_model(model)
-
-
 class FuzzedApp:
     def __init__(self, root: Path) -> None:
         self.world = World(settings={"max_body_bytes": 1 << 20})
@@ -125,7 +105,7 @@ class FuzzedApp:
         self._folders = [_adapter(root / str(seed), seed) for seed in (1, 2)]
 
     def app(self) -> FastAPI:
-        self.world.registry = _Names(self.house)
+        self.world.registry = self.house.service.visible
         services = self.world.app().state.services
         return create_app(replace(services, adapters=self.house.service))
 

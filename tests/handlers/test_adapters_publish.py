@@ -15,6 +15,7 @@ from service.errors import (
     NameConflict,
     StoreFull,
 )
+from service.tenancy import ANYONE
 from tests.adapters.house import House
 from tests.adapters.tiny_base import TinyBase
 
@@ -166,7 +167,7 @@ def test_an_upload_whose_client_left_is_finished(house: House, lora: Lora) -> No
 
 def test_names_are_checked(house: House, lora: Lora) -> None:
     async def scenario() -> None:
-        for name in ("", "../x", "a/b", ".hidden", "a b", "x" * 129, "a@1", "ä"):
+        for name in ("", "../x", "A/b", "a/b/c", "/b", ".hidden", "a b", "x" * 129, "a@1", "ä"):
             with pytest.raises(InvalidRequest):
                 await house.publish(name, lora(1))
         with pytest.raises(NameConflict):
@@ -188,7 +189,10 @@ def test_a_full_store_keeps_what_it_has(tmp_path: Path, base: TinyBase, lora: Lo
         with pytest.raises(StoreFull):
             await house.publish("b", lora(2))
         await house.publish("c", lora(1))
-        assert [view.name for view in house.service.list(10, None)[0]] == ["a", "c"]
+        assert [view.name for view in house.service.visible.list(ANYONE, None, 10, None)[0]] == [
+            "a",
+            "c",
+        ]
         assert len(house.store._objects.digests()) == 1
 
     run(house, scenario)
@@ -198,13 +202,13 @@ def test_pages_follow_the_order_of_names(house: House, lora: Lora) -> None:
     async def scenario() -> None:
         for name in ("b", "a", "c"):
             await house.publish(name, lora(1))
-        page, has_more = house.service.list(2, None)
+        page, has_more = house.service.visible.list(ANYONE, None, 2, None)
         assert ([view.name for view in page], has_more) == (["a", "b"], True)
-        page, has_more = house.service.list(2, "b")
+        page, has_more = house.service.visible.list(ANYONE, None, 2, "b")
         assert ([view.name for view in page], has_more) == (["c"], False)
-        entry = house.service.find_model("c@1")
+        entry = house.service.visible.find_model(ANYONE, "c@1")
         assert (entry.id, entry.parent, entry.version) == ("c@1", "tiny-base", 1)
-        assert [entry.id for entry in house.service.list_models()] == ["a", "b", "c"]
+        assert [entry.id for entry in house.service.visible.list_models(ANYONE)] == ["a", "b", "c"]
 
     run(house, scenario)
 
@@ -264,7 +268,7 @@ def test_broken_folders_are_listed_and_do_not_stop_the_start(house: House, lora:
     (house.root / "broken" / "adapter_config.json").write_text(json.dumps(config))
 
     async def scenario(house: House) -> None:
-        views, _ = house.service.list(10, None)
+        views, _ = house.service.visible.list(ANYONE, None, 10, None)
         states = {view.name: (view.state, [one.code for one in view.reasons]) for view in views}
         assert states == {
             "good": ("ready", []),

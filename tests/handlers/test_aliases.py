@@ -9,6 +9,7 @@ import pytest
 
 from service.adapters.moves import WantedMove
 from service.errors import AdapterNotFound, ModelNotFound, NameConflict, PreconditionFailed
+from service.tenancy import ANYONE
 from tests.adapters.house import House
 from tests.adapters.tiny_base import TinyBase
 from tests.handlers.test_adapters_publish import Lora, reopened, run
@@ -48,7 +49,7 @@ def test_pointers_move_together_and_survive_a_restart(house: House, lora: Lora) 
     async def check() -> None:
         assert again.registry.resolve("a").version == 1
         assert again.registry.resolve("a@stable").version == 2
-        assert again.service.find_model("a@stable").version == 2
+        assert again.service.visible.find_model(ANYONE, "a@stable").version == 2
         with pytest.raises(ModelNotFound):
             again.registry.resolve("a@canary")
         view = again.service.get("a")

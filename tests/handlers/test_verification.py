@@ -12,6 +12,7 @@ import pytest
 from service.core import FinishReason, GenerationRequest, TokenEvent
 from service.errors import AdapterRefused, ModelNotFound, Overloaded
 from service.handlers.verification import Verifier
+from service.tenancy import ANYONE
 from tests.adapters.house import House
 from tests.adapters.tiny_base import TinyBase
 from tests.fakes import adapter_ref
@@ -188,7 +189,7 @@ def test_an_upload_that_differs_is_refused_and_leaves_nothing(
             await house.publish("a", lora(1))
         assert [one.code for one in caught.value.refusals] == ["not_exact"]
         assert "0.5" in str(caught.value)
-        assert house.service.list(10, None) == ([], False)
+        assert house.service.visible.list(ANYONE, None, 10, None) == ([], False)
         assert house.cache.stats().num_adapters == 0
         assert len(house.unloaded) == 1
 
@@ -222,7 +223,7 @@ def test_an_engine_without_room_refuses_the_upload(
     async def scenario() -> None:
         with pytest.raises(Overloaded):
             await house.publish("a", lora(1))
-        assert house.service.list(10, None) == ([], False)
+        assert house.service.visible.list(ANYONE, None, 10, None) == ([], False)
 
     run(house, scenario)
 

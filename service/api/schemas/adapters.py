@@ -1,6 +1,7 @@
 """Response bodies of `/v1/adapters`."""
 
 import math
+from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -9,9 +10,12 @@ from service.adapters.manifest import Conversion as ConversionRecord
 from service.adapters.verdict import Verdict
 from service.api.schemas.aliases import Target, shown
 from service.api.schemas.deletions import DeletedVersion
+from service.api.schemas.visibility import VisibilityField, shown_visibility
 from service.core import AdapterRef
 from service.errors import Refusal
 from service.handlers.adapter_views import AdapterView, PublishResult, VersionView
+from service.handlers.visible import may_change
+from service.tenancy import Principal, bare_name, tenant_of
 
 
 class Reason(BaseModel):
@@ -81,7 +85,7 @@ class VerifiedAdapter(Check):
     def of_version(cls, ref: AdapterRef, verdict: Verdict) -> "VerifiedAdapter":
         digest = f"sha256:{ref.digest}"
         check = Check.of(verdict).model_dump()
-        return cls(name=ref.name, version=ref.version, digest=digest, **check)
+        return cls(name=bare_name(ref.name), version=ref.version, digest=digest, **check)
 
 
 class AdapterVersion(BaseModel):
@@ -95,7 +99,9 @@ class AdapterVersion(BaseModel):
     current: bool = Field(description="Whether the bare name leads here.")
     chat_template: Literal["own", "base"] = Field(description="Which one its chat requests use.")
     added_tokens: int = Field(description="Tokens that its own tokenizer files add or change.")
-    tier: Literal["device", "host", "disk", "store"]
+    tier: Literal["device", "host", "disk", "store"] | None = Field(
+        description="The fastest place that has it now; for operators."
+    )
     form: Literal["terms", "module"] = Field(
         description="As terms of the operator, or at some module through peft's own layer."
     )
@@ -106,7 +112,8 @@ class AdapterVersion(BaseModel):
     unused_files: list[str] = Field(description="Files of the upload that were not read.")
 
     @classmethod
-    def of(cls, view: VersionView) -> "AdapterVersion":
+    def of(cls, view: VersionView, *, shows_tier: bool) -> "AdapterVersion":
+        """Where a version lies also depends on other tenants that have the same content."""
         return cls(
             version=view.number,
             digest=f"sha256:{view.digest}",
@@ -118,7 +125,7 @@ class AdapterVersion(BaseModel):
             current=view.is_current,
             chat_template="own" if view.has_chat_template else "base",
             added_tokens=view.num_added_tokens,
-            tier=view.tier,
+            tier=view.tier if shows_tier else None,
             form=view.form,
             summable=view.is_summable,
             check=Check.of(view.verdict) if view.verdict else None,
@@ -149,9 +156,9 @@ class PublishedAdapter(BaseModel):
 
     @classmethod
     def of(cls, result: PublishResult) -> "PublishedAdapter":
-        version = AdapterVersion.of(result.version)
+        version = AdapterVersion.of(result.version, shows_tier=False)
         return cls(
-            name=result.name,
+            name=bare_name(result.name),
             version=version.version,
             digest=version.digest,
             kind=version.kind,
@@ -173,6 +180,10 @@ class PublishedAdapter(BaseModel):
 class Adapter(BaseModel):
     object: Literal["adapter"] = "adapter"
     name: str
+    tenant: str = Field(description="Whose it is.")
+    visibility: VisibilityField | None = Field(
+        description="Who may use it beside its owner; null to those."
+    )
     state: Literal["ready", "errored", "deleted"]
     created_at: int | None
     current: AdapterVersion | None
@@ -185,15 +196,20 @@ class Adapter(BaseModel):
     reasons: list[Reason] = Field(description="Why the folder of this name cannot be used.")
 
     @classmethod
-    def of(cls, view: AdapterView) -> "Adapter":
+    def of(cls, view: AdapterView, principal: Principal) -> "Adapter":
+        """What is only its owner's business is shown to nobody else."""
+        tenant, is_owner = tenant_of(view.name), may_change(principal, view.name)
+        version = partial(AdapterVersion.of, shows_tier=principal.is_operator)
         return cls(
-            name=view.name,
+            name=bare_name(view.name),
+            tenant=tenant,
+            visibility=shown_visibility(view.visibility) if is_owner else None,
             state=view.state,
             created_at=view.created_at,
-            current=AdapterVersion.of(view.current) if view.current else None,
+            current=version(view.current) if view.current else None,
             aliases={alias: shown(shares) for alias, shares in view.aliases.items()},
-            versions=[AdapterVersion.of(version) for version in view.versions],
-            deleted=[DeletedVersion.of(version) for version in view.deleted],
+            versions=[version(one) for one in view.versions],
+            deleted=[DeletedVersion.of(one) for one in view.deleted] if is_owner else [],
             reasons=[Reason.of(reason) for reason in view.reasons],
         )
 

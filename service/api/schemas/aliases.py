@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from service.adapters.moves import MAX_ALIASES, WantedMove
 from service.adapters.naming import ALIAS_RULE, is_valid_alias
 from service.adapters.shares import Shares
+from service.api.schemas.visibility import VisibilityField, visibility_of
 from service.errors import InvalidRequest
 
 MAX_SHARES = 16
@@ -28,6 +29,7 @@ WantedTarget = (
 _EXAMPLE: dict[str, Any] = {
     "current": 2,
     "aliases": {"stable": 1, "canary": {"1": 95, "2": 5}, "old": None},
+    "visibility": {"tenants": ["team-b"]},
 }
 
 
@@ -44,12 +46,18 @@ class MoveBody(BaseModel):
         "Aliases that are not named stay.",
     )
 
+    visibility: VisibilityField | None = Field(
+        None, description="Who may use it beside its owner; what is not named stays."
+    )
+
     def to_move(self) -> WantedMove:
         for alias in self.aliases:
             if not is_valid_alias(alias):
                 raise InvalidRequest(f"{alias[:200]!r} is no alias: {ALIAS_RULE}.", "aliases")
         return WantedMove(
-            self.current, {alias: _shares(target) for alias, target in self.aliases.items()}
+            self.current,
+            {alias: _shares(target) for alias, target in self.aliases.items()},
+            None if self.visibility is None else visibility_of(self.visibility),
         )
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.schemas.sampling import MAX_COLD_MS
 from service.core import MemoryTier
 from service.handlers.warming import Warmed
+from service.tenancy import bare_name
 
 
 class WarmBody(BaseModel):
@@ -37,7 +38,7 @@ class WarmedAdapter(BaseModel):
     @classmethod
     def of(cls, warmed: Warmed) -> "WarmedAdapter":
         return cls(
-            name=warmed.ref.name,
+            name=bare_name(warmed.ref.name),
             version=warmed.ref.version,
             digest=f"sha256:{warmed.ref.digest}",
             tier="device" if warmed.tier == "device" else "host",
