@@ -43,6 +43,7 @@ from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
 from service.handlers.verification import Verifier
 from service.handlers.warming import Warmer
+from service.metrics import Metrics
 from service.model.lanes.build import build_lane
 from service.model.loader import (
     LoadedBase,
@@ -54,7 +55,7 @@ from service.model.loader import (
 from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.pool import AdapterPool
 from service.settings import Settings
-from service.telemetry import Metrics, Telemetry, Tracer
+from service.telemetry import Telemetry, Tracer
 from service.templates.limits import limits_for
 from service.templates.renderer import TemplateRenderer
 from service.tenancy import TenantLimits

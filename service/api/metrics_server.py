@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import structlog
 from prometheus_client import start_http_server
 
+from service.metrics import Metrics
 from service.settings import Settings
-from service.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ import structlog
 
 from service.adapter_metrics import AdapterLabels, AdapterMetrics, AdapterSample
 from service.core import AdapterRef, Timeline
-from service.telemetry import Metrics
+from service.metrics import Metrics
 from service.tenancy import Principal
 
 _log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from service.handlers.accounting import AnswerSink, AnswerSummary, Outcome, hand
 from service.handlers.choice import ChoiceText, Delta
 from service.handlers.merge import MergedStreams
 from service.handlers.quotas import Admission
-from service.telemetry import Metrics
+from service.metrics import Metrics
 from service.tenancy import Principal
 from service.text import Tokenizer
 

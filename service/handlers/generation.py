@@ -29,7 +29,7 @@ from service.handlers.prompts import (
     max_prompt_chars,
 )
 from service.handlers.quotas import Admission, QuotaGuard
-from service.telemetry import Metrics
+from service.metrics import Metrics
 from service.tenancy import Principal
 from service.text import TextForm, TextSource
 

@@ -28,8 +28,9 @@ from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
 from service.handlers.warming import Warmer
+from service.metrics import Metrics
 from service.settings import Settings
-from service.telemetry import Metrics, Telemetry, Tracer, configure_logging
+from service.telemetry import Telemetry, Tracer, configure_logging
 from service.tenancy import UNLIMITED, TenantLimits
 from tests.fakes import (
     FakeEngine,

@@ -12,7 +12,7 @@ from service.handlers.accounting import AnswerSummary, Outcome, adapter_metrics,
 from service.handlers.binding import Summand
 from service.handlers.generation import GenerationCall, GenerationHandler
 from service.handlers.prompts import TextPrompt
-from service.telemetry import Metrics
+from service.metrics import Metrics
 from service.tenancy import Principal
 from tests.fakes import FakeEngine, FakeRegistry, FakeTexts, adapter_ref, base_description
 

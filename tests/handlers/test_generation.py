@@ -18,7 +18,7 @@ from service.errors import (
 from service.handlers.answer import Answer
 from service.handlers.generation import GenerationCall, GenerationHandler
 from service.handlers.prompts import TextPrompt, TokenPrompt
-from service.telemetry import Metrics
+from service.metrics import Metrics
 from service.tenancy import Principal
 from tests.fakes import (
     FakeEngine,

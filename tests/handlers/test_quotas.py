@@ -14,7 +14,7 @@ from service.handlers.answer import Answer
 from service.handlers.generation import GenerationCall, GenerationHandler
 from service.handlers.prompts import TextPrompt, TokenPrompt
 from service.handlers.quotas import Admission, QuotaGuard
-from service.telemetry import Metrics
+from service.metrics import Metrics
 from service.tenancy import UNLIMITED, Principal, RateState, TenantLimits
 from tests.fakes import FakeEngine, FakeRegistry, FakeTexts, adapter_ref, base_description
 
