@@ -13,6 +13,9 @@ from typing import Protocol
 DEFAULT_TENANT = "default"
 """The operator's own: folders of the store, keys of the settings, and everybody without keys."""
 
+MAX_PRIORITY = 1000
+"""Priorities are whole numbers from minus this to this; lower is more urgent."""
+
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 TENANT_RULE = "1 to 63 characters: lower-case letters, digits and '-', not beginning with '-'"

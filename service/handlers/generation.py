@@ -21,6 +21,7 @@ from service.handlers.answer import Answer
 from service.handlers.binding import AdapterBinder, Registry, Summand
 from service.handlers.choice import ChoiceText
 from service.handlers.merge import MergedStreams, wait_until_warm
+from service.handlers.priority import check_priority
 from service.handlers.prompts import (
     Prompt,
     check_token_ids,
@@ -56,6 +57,8 @@ class GenerationCall:
     echo: bool = False
     task_id: int | None = None
     """Which task of a multitask adapter; other models have none."""
+    priority: int | None = None
+    """Lower is earlier; None = as urgent as the key allows, but no more than 0."""
     max_cold_s: float | None = None
     """How long it waits at most for its adapter to be loaded; None = as long as the server lets."""
     cold_fallback: str | None = None
@@ -108,6 +111,7 @@ class GenerationHandler:
         With a limit to the load it returns once the adapter is in memory, or raises
         `ColdLoadTimeout` when that and the fallback, if there is one, are not in time.
         """
+        check_priority(call.priority, call.principal)
         adapter = self._acquire(call)
         try:
             fallback = self._bind_fallback(call, adapter)
@@ -246,6 +250,7 @@ class GenerationHandler:
             choice=index % call.n,
             task_id=task_id,
             tenant=call.principal.tenant,
+            priority=check_priority(call.priority, call.principal),
             max_cold_s=None if adapter is None else call.max_cold_s,
         )
 

@@ -68,6 +68,7 @@ class CompletionBody(SamplingFields):
             n=self.n,
             stop=self.stops,
             task_id=self.task_id,
+            priority=self.priority,
             max_cold_s=self.max_cold_s,
             cold_fallback=self.cold_fallback,
             sticky_key=sticky_key or self.user or "",

@@ -8,11 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from service.access.keys import Key, Secret
 from service.errors import InvalidRequest
 from service.handlers.keys import WantedKey
-from service.tenancy import Role
+from service.tenancy import MAX_PRIORITY, Role
 
 _MAX_SECONDS = 10 * 365 * 86_400
 _MAX_TIME = 1 << 40
-MAX_PRIORITY = 1000
 
 Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 

@@ -15,6 +15,7 @@ from pydantic import (
 from service.core import SamplingParams
 from service.errors import InvalidRequest
 from service.handlers.binding import Summand
+from service.tenancy import MAX_PRIORITY
 
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
@@ -109,6 +110,13 @@ class SamplingFields(BaseModel):
     )
     task_id: int | None = Field(
         None, ge=0, lt=_INT64, description="Which task of a multitask adapter; only for those."
+    )
+    priority: int | None = Field(
+        None,
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
+        description="Lower is earlier, whoever shares the server; by default 0, or the most urgent "
+        "that the key allows where that is higher.",
     )
     max_cold_ms: int | None = Field(
         None,
