@@ -57,6 +57,11 @@ class Tier:
         else:
             del self._pins[digest]
 
+    @property
+    def num_unpinned_bytes(self) -> int:
+        """Free, or in the way of nobody."""
+        return self.budget_bytes - sum(self._bytes[digest] for digest in self._pins)
+
     def is_pinned(self, digest: str) -> bool:
         return digest in self._pins
 

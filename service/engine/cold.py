@@ -1,58 +1,108 @@
 """Sequences that wait outside the batch for their adapter: one load per version."""
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 
 from service.core import AdapterRef
 from service.engine.sequence import Sequence, SequenceStatus
+from service.engine.virtual_tokens import VirtualTokens
+
+_MAX_TENANTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A version that somebody waits for and nobody loads yet."""
+
+    ref: AdapterRef
+    tenant: str
+    """Who asked first: the load counts as this tenant's."""
+    priority: int
+    """Of the most urgent sequence that waits for it."""
+
+
+@dataclass(slots=True)
+class _Waiters:
+    ref: AdapterRef
+    tenant: str
+    sequences: list[Sequence] = field(default_factory=list)
+
+    def wish(self) -> Wish:
+        priority = min(one.request.priority for one in self.sequences)
+        return Wish(self.ref, self.tenant, priority)
 
 
 class ColdQueue:
-    """Pure bookkeeping. Loads start in order of arrival, as far as host memory has room."""
+    """Pure bookkeeping. Between tenants the bytes that were loaded for each are kept equal."""
 
     def __init__(self) -> None:
-        self._by_digest: OrderedDict[str, list[Sequence]] = OrderedDict()
-        self._loading: set[str] = set()
+        self._by_digest: OrderedDict[str, _Waiters] = OrderedDict()
+        self._loading: dict[str, str] = {}
+        """Tenants by digest."""
+        self._loaded_bytes = VirtualTokens(_MAX_TENANTS)
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_digest.values()))
+        return sum(len(waiters.sequences) for waiters in self._by_digest.values())
+
+    @property
+    def num_loading(self) -> int:
+        return len(self._loading)
+
+    def num_loading_for(self, tenant: str) -> int:
+        return sum(one == tenant for one in self._loading.values())
 
     def add(self, sequence: Sequence) -> None:
-        assert sequence.adapter is not None
+        ref, tenant = sequence.adapter, sequence.request.tenant
+        assert ref is not None
         sequence.status = SequenceStatus.COLD
-        self._by_digest.setdefault(sequence.adapter.digest, []).append(sequence)
+        if ref.digest not in self._by_digest:
+            self._by_digest[ref.digest] = _Waiters(ref, tenant)
+            self._loaded_bytes.wait(tenant)
+        self._by_digest[ref.digest].sequences.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """A load that has started goes on: the next request will want it."""
         assert sequence.adapter is not None
         digest = sequence.adapter.digest
-        self._by_digest[digest].remove(sequence)
-        if not self._by_digest[digest]:
-            del self._by_digest[digest]
+        self._by_digest[digest].sequences.remove(sequence)
+        if not self._by_digest[digest].sequences:
+            self._drop(digest)
 
-    def not_loading(self) -> list[AdapterRef]:
-        """Versions somebody waits for that nobody loads yet, first come first."""
-        heads = (sequences[0].adapter for sequences in self._by_digest.values())
-        return [ref for ref in heads if ref is not None and ref.digest not in self._loading]
+    def in_turn(self) -> list[Wish]:
+        """The next load of every tenant: the more urgent first, then who has had least."""
+        firsts: dict[str, Wish] = {}
+        for digest, waiters in self._by_digest.items():
+            if digest in self._loading:
+                continue
+            wish, first = waiters.wish(), firsts.get(waiters.tenant)
+            if first is None or wish.priority < first.priority:
+                firsts[wish.tenant] = wish
+        return sorted(
+            firsts.values(), key=lambda one: (one.priority, self._loaded_bytes.rank(one.tenant))
+        )
 
     def is_loading(self, digest: str) -> bool:
         return digest in self._loading
 
-    def start(self, digest: str) -> None:
-        self._loading.add(digest)
+    def start(self, ref: AdapterRef, tenant: str) -> None:
+        self._loading[ref.digest] = tenant
+        self._loaded_bytes.charge(tenant, ref.compiled_bytes)
 
     def finish(self, digest: str) -> list[Sequence]:
         """The load has ended; the sequences that waited for it."""
-        self._loading.discard(digest)
-        return self._by_digest.pop(digest, [])
+        self._loading.pop(digest, None)
+        return self._drop(digest) if digest in self._by_digest else []
+
+    def sequences(self) -> list[Sequence]:
+        return [one for waiters in self._by_digest.values() for one in waiters.sequences]
 
     def expired(self, now: float) -> list[Sequence]:
-        return [
-            sequence
-            for sequences in self._by_digest.values()
-            for sequence in sequences
-            if sequence.deadline <= now
-        ]
+        return [one for one in self.sequences() if one.deadline <= now]
 
     def next_deadline(self) -> float | None:
-        deadlines = [one.deadline for many in self._by_digest.values() for one in many]
-        return min(deadlines, default=None)
+        return min((one.deadline for one in self.sequences()), default=None)
+
+    def _drop(self, digest: str) -> list[Sequence]:
+        waiters = self._by_digest.pop(digest)
+        self._loaded_bytes.leave(waiters.tenant)
+        return waiters.sequences

@@ -17,7 +17,8 @@ from service.core import (
     TokenEvent,
 )
 from service.engine.block_manager import BlockManager
-from service.engine.cold import ColdQueue
+from service.engine.cold import ColdQueue, Wish
+from service.engine.load_shares import LoadShares
 from service.engine.loader import AdapterLoader, LoadCallback
 from service.engine.model_runner import ModelRunner
 from service.engine.scheduler import Scheduler
@@ -34,6 +35,9 @@ from service.engine.warming import Pins, WarmingQueue
 from service.errors import AdapterLoadFailed, ColdLoadTimeout, InvalidRequest, RepertoireError
 from service.model.host_adapter import HostAdapter
 from service.model.pool import AdapterPool
+
+NOBODY = ""
+"""Whom the load of a pinned adapter counts for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Engine:
         self._pool = parts.pool
         self._runner = parts.runner
         self._cold = ColdQueue()
+        self._shares = LoadShares(parts.residency, parts.loader.num_threads)
         self._warming = WarmingQueue(parts.residency)
         self._pins = Pins(parts.residency)
         self._on_loaded = on_loaded
@@ -196,10 +201,17 @@ class Engine:
         if sequence.request.load_into is None:
             mark_found(sequence, self._residency.count_lookup(ref.digest))
         if self._residency.is_resident(ref.digest):
-            sequence.holds_host = self._residency.hold(ref.digest)
+            self._hold(sequence, ref)
             return self._queue(sequence, now)
         self._wait_cold(sequence, now)
         return []
+
+    def _hold(self, sequence: Sequence, ref: AdapterRef) -> None:
+        """Whoever holds too much already is loaded again if it is evicted before its turn."""
+        tenant = sequence.request.tenant
+        if self._shares.may_hold(ref, tenant) and self._residency.hold(ref.digest):
+            sequence.holds_host = True
+            self._shares.note_held(ref, tenant)
 
     def _queue(self, sequence: Sequence, now: float) -> list[TokenEvent]:
         """Whoever set a limit to its load is told, once, that the adapter is there."""
@@ -233,7 +245,9 @@ class Engine:
         )
         is_coming = self._cold.is_loading(sequence.adapter.digest)
         if sequence.status is SequenceStatus.WARMING or not is_coming:
-            return ColdLoadTimeout(f"{message}; memory is full of adapters in use, try later.")
+            return ColdLoadTimeout(
+                f"{message}; others are before it, or memory is full; try later."
+            )
         seconds = self._residency.mean_load_seconds
         return ColdLoadTimeout(f"{message}; its load goes on, try again.", math.ceil(seconds) or 1)
 
@@ -246,20 +260,36 @@ class Engine:
             self._runner.forget(request_id)
         self._pins.keep_loaded()
         events = [self._finish_warming(sequence) for sequence in self._warming.take_done()]
-        self._start_loads(self._cold.not_loading())
-        self._start_loads(self._pins.to_load())
+        self._start_loads()
         self._pool.apply(self._residency.take_plan())
         self._take_stats()
         return events
 
-    def _start_loads(self, refs: Iterable[AdapterRef]) -> None:
-        for ref in refs:
-            if self._cold.is_loading(ref.digest):
-                continue
-            if not self._residency.try_reserve_host(ref):
+    def _start_loads(self) -> None:
+        while self._shares.has_thread(self._cold) and self._start_next(self._cold.in_turn()):
+            pass
+        pinned = [ref for ref in self._pins.to_load() if not self._cold.is_loading(ref.digest)]
+        for ref in pinned:
+            if not self._shares.has_thread(self._cold) or not self._start_load(ref, NOBODY):
                 break
-            self._cold.start(ref.digest)
-            self._parts.loader.start(ref, self._on_loaded)
+
+    def _start_next(self, wishes: list[Wish]) -> bool:
+        """The first load that is not too much for its tenant; it has to wait where memory is held:
+        a smaller one that passed it would take the room that it waits for."""
+        for wish in wishes:
+            if self._shares.may_start(wish, self._cold):
+                if not self._start_load(wish.ref, wish.tenant):
+                    return False
+                self._shares.note_held(wish.ref, wish.tenant)
+                return True
+        return False
+
+    def _start_load(self, ref: AdapterRef, tenant: str) -> bool:
+        if not self._residency.try_reserve_host(ref):
+            return False
+        self._cold.start(ref, tenant)
+        self._parts.loader.start(ref, self._on_loaded)
+        return True
 
     def _finish_warming(self, sequence: Sequence) -> TokenEvent:
         del self._sequences[sequence.request_id]

@@ -22,7 +22,8 @@ class AdapterSource(Protocol):
 
 
 class AdapterLoader:
-    def __init__(self, source: AdapterSource, pin_memory: bool, num_threads: int = 2) -> None:
+    def __init__(self, source: AdapterSource, pin_memory: bool, num_threads: int = 3) -> None:
+        self.num_threads = num_threads
         self._source = source
         self._pin_memory = pin_memory
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="adapter-loader")

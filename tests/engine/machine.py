@@ -48,6 +48,7 @@ class Budgets:
     cold_load_timeout_s: float = 60.0
     policy: str = "fair"
     max_copied_bytes: int = 3 * PAGE
+    num_loaders: int = 100
 
 
 def ref(number: int, num_bytes: int = PAGE, **traits: object) -> AdapterRef:
@@ -222,6 +223,7 @@ class FakeRunner:
 class FakeLoader:
     """Loads end when the test says so."""
 
+    num_threads: int = 100
     pending: dict[str, AdapterRef] = field(default_factory=dict)
     num_started: Counter[str] = field(default_factory=Counter)
 
@@ -267,7 +269,7 @@ class Machine:
         self.pool = FakePool()
         self.requests: dict[str, GenerationRequest] = {}
         self.runner = FakeRunner(self.pool, self.blocks, one, self.requests)
-        self.loader = FakeLoader()
+        self.loader = FakeLoader(one.num_loaders)
         self.parts = EngineParts(
             scheduler=self.scheduler,
             blocks=self.blocks,
@@ -417,7 +419,7 @@ class Machine:
                 assert outcome.prompt_logprobs == expected_scores(request)
 
     def _check_places(self) -> None:
-        cold = [one for many in self.engine._cold._by_digest.values() for one in many]
+        cold = self.engine._cold.sequences()
         warming = list(self.engine._warming)
         places = [*cold, *warming, *self.scheduler.waiting, *self.scheduler.running]
         assert sorted(one.request_id for one in places) == sorted(self.open_ids)

@@ -34,6 +34,7 @@ class AnyOrder(RuleBasedStateMachine):
         prefix_cache=st.sampled_from([True, True, True, False]),
         chunked_prefill=st.booleans(),
         policy=st.sampled_from(["fair", "fair", "fcfs"]),
+        num_loaders=st.integers(1, 4),
         max_copied_bytes=st.integers(1, 4 * PAGE),
     )
     def start(self, host_pages: int, **budgets: object) -> None:
