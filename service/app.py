@@ -18,6 +18,7 @@ from service.api import (
     keys,
     models,
     tenants,
+    usage,
     warming,
 )
 from service.api.auth import AuthMiddleware
@@ -44,6 +45,7 @@ _ROUTES = (
     warming,
     keys,
     tenants,
+    usage,
 )
 # Its exceptions and values may hold what users write; our own spans are told what they may say.
 _NO_TELEMETRY: TelemetryConfig = {

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from service.adapter_texts import AdapterTexts
 from service.adapters.backends.memory_counters import MemoryCounters
+from service.adapters.backends.usage_files import UsageFiles
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
 from service.adapters.registry import AdapterRegistry
@@ -41,6 +42,7 @@ from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
+from service.handlers.usage import UsageLedger
 from service.handlers.verification import Verifier
 from service.handlers.warming import Warmer
 from service.metrics import Metrics
@@ -114,6 +116,10 @@ def build_services(settings: Settings) -> Services:
     )
     build = _build_info(base)
 
+    usage = UsageLedger(
+        UsageFiles(store.private / "usage", store.temporary), base_name, settings.usage_flush_s
+    )
+
     def limits_of(tenant: str) -> TenantLimits:
         return access.book.limits_of(tenant) or settings.tenant_limits
 
@@ -127,7 +133,7 @@ def build_services(settings: Settings) -> Services:
             adapters.visible,
             engine,
             telemetry.metrics,
-            sinks=(adapter_metrics(by_adapter, base_name),),
+            sinks=(adapter_metrics(by_adapter, base_name), usage.count),
             quotas=QuotaGuard(MemoryCounters(), limits_of),
         ),
         adapters=adapters,
@@ -138,11 +144,13 @@ def build_services(settings: Settings) -> Services:
         lifecycle=Lifecycle(),
         access=access,
         audit=audit,
+        usage=usage,
         running=partial(
             _running,
             engine,
             adapters,
             access,
+            usage,
             renderer,
             server,
             warm_compiler=settings.warm_compiler,
@@ -155,6 +163,7 @@ async def _running(
     engine: AsyncEngine,
     adapters: AdapterService,
     access: Access,
+    usage: UsageLedger,
     renderer: TemplateRenderer,
     server: CompileServer,
     *,
@@ -168,10 +177,12 @@ async def _running(
     await adapters.start()
     log.info("store_ready", adapters=len(adapters.registry.names()))
     engine.start()
+    await usage.start()
     try:
         yield
     finally:
         await engine.stop()
+        await usage.close()
         await access.close()
         await adapters.close()
         await renderer.close()

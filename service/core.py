@@ -172,6 +172,8 @@ class Timeline:
     last_token: float | None = None
     is_preempted: bool = False
     """It gave its KV blocks back at least once and was computed again."""
+    loaded_bytes: int = 0
+    """Brought into host memory because of it; others that waited for the same load have none."""
 
     def phases(self) -> tuple[Phase, ...]:
         """Those that have ended, in the order of time; each begins where the one before ends."""

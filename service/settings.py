@@ -251,6 +251,11 @@ class Settings(BaseSettings):
         description="OpenTelemetry collector that is sent traces over HTTP, e.g."
         " http://collector:4318 (URL); the standard OTEL_ variables say the rest.",
     )
+    usage_flush_s: float = Field(
+        10.0,
+        gt=0,
+        description="How often usage is written down; a crash loses what came since (seconds).",
+    )
     example_model: str | None = Field(
         None, description="Model in the curl line shown when ready (name); the base by default."
     )

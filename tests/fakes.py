@@ -5,8 +5,10 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 
 from service.adapters.backends.records import Record
+from service.adapters.backends.usage import Rows, Usage, UsageKey, add_row
 from service.base import BaseDescription
 from service.core import (
     AdapterRef,
@@ -287,6 +289,24 @@ class MemoryLogs:
             raise FileExistsError(log)
         assert number == len(records), "a gap"
         records.append(json.dumps(record))
+
+
+class MemoryUsage:
+    """`UsageStore` that a restart forgets."""
+
+    def __init__(self) -> None:
+        self.days: dict[date, dict[UsageKey, Usage]] = {}
+        self.error: Exception | None = None
+        """Raised by `add`, which has added nothing then."""
+
+    def add(self, day: date, rows: Rows) -> None:
+        if self.error is not None:
+            raise self.error
+        for key, usage in rows.items():
+            add_row(self.days.setdefault(day, {}), key, usage, max_rows=1000)
+
+    def read(self, day: date) -> Rows:
+        return dict(self.days.get(day, {}))
 
 
 @dataclass(slots=True)

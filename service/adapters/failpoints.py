@@ -32,6 +32,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     "cache": _PUBLISH_STEPS,
     "folders.file": _FILE_STEPS,
     "folders": _PUBLISH_STEPS,
+    "usage.file": _FILE_STEPS,
+    "usage": _PUBLISH_STEPS,
     "remove": ("before_rename", "after_rename", "after_delete"),
 }
 

@@ -16,6 +16,7 @@ from service.handlers.audit import AuditLog
 from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
+from service.handlers.usage import UsageLedger
 from service.handlers.warming import Warmer
 from service.settings import Settings
 from service.telemetry import RequestRecord, Telemetry
@@ -49,6 +50,7 @@ class Services:
     lifecycle: Lifecycle
     access: Access
     audit: AuditLog
+    usage: UsageLedger
     running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """Entered on the event loop before the first request, left after the last: starts and stops
     what needs the loop (the engine's thread, the adapter store)."""

@@ -28,6 +28,7 @@ from service.engine.timelines import (
     mark_cold,
     mark_found,
     mark_in_memory,
+    mark_loaded,
     mark_started,
     stamp,
 )
@@ -166,6 +167,8 @@ class Engine:
         else:
             self._residency.finish_load(digest, seconds, num_holders=len(waiting))
             now = monotonic()
+            for sequence in waiting[:1]:
+                mark_loaded(sequence)
             for sequence in waiting:
                 sequence.holds_host = True
                 events += self._queue(sequence, now)

@@ -30,6 +30,13 @@ def mark_in_memory(sequence: Sequence, now: float) -> None:
         sequence.timeline = replace(sequence.timeline, in_memory=now)
 
 
+def mark_loaded(sequence: Sequence) -> None:
+    """It was the first to wait for what has been read now."""
+    assert sequence.adapter is not None
+    loaded_bytes = sequence.timeline.loaded_bytes + sequence.adapter.compiled_bytes
+    sequence.timeline = replace(sequence.timeline, loaded_bytes=loaded_bytes)
+
+
 def mark_started(sequences: Iterable[Sequence], now: float) -> None:
     """A second start tells of a preemption; the first one stays."""
     for sequence in sequences:

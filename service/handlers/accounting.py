@@ -17,7 +17,7 @@ from service.tenancy import Principal
 
 _log = structlog.get_logger(__name__)
 
-_SUMS = "_sum"
+SUMS = "_sum"
 """Label of weighted sums: no adapter can be named so, and every weight would be a name."""
 
 
@@ -55,6 +55,11 @@ class AnswerSummary:
     def tenant(self) -> str:
         return self.principal.tenant
 
+    @property
+    def loaded_bytes(self) -> int:
+        """Of adapters, brought into memory because of it."""
+        return sum(one.loaded_bytes for one in self.timelines)
+
 
 AnswerSink = Callable[[AnswerSummary], object]
 
@@ -78,7 +83,7 @@ def adapter_metrics(metrics: AdapterMetrics, base_name: str) -> AnswerSink:
     """The base counts as an adapter without a version, all weighted sums as one."""
 
     def count(summary: AnswerSummary) -> None:
-        name, version = _name_and_version(summary.adapter, base_name)
+        name, version = name_and_version(summary.adapter, base_name)
         loads = (_load_seconds(one) for one in summary.timelines)
         sample = AdapterSample(
             outcome=summary.outcome.value,
@@ -99,16 +104,17 @@ def metrics_by_adapter(
     """Of what can still be asked for; `has` knows which versions are served."""
 
     def is_served(labels: AdapterLabels) -> bool:
-        is_adapter = labels.adapter not in (base_name, _SUMS)
+        is_adapter = labels.adapter not in (base_name, SUMS)
         return not is_adapter or has(labels.adapter, int(labels.version))
 
     return AdapterMetrics(max_series, is_served, tuple(one.value for one in Outcome))
 
 
-def _name_and_version(adapter: AdapterRef | None, base_name: str) -> tuple[str, str]:
+def name_and_version(adapter: AdapterRef | None, base_name: str) -> tuple[str, str]:
+    """As labels: both are bounded by what was published."""
     if adapter is None:
         return base_name, ""
-    return (_SUMS, "") if adapter.parts else (adapter.name, str(adapter.version))
+    return (SUMS, "") if adapter.parts else (adapter.name, str(adapter.version))
 
 
 def _load_seconds(timeline: Timeline) -> float:

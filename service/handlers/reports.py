@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from service.errors import InvalidRequest, PermissionDenied
 from service.tenancy import Principal
 
-MAX_DAYS = 366
+MAX_DAYS = 92
 DEFAULT_DAYS = 7
 
 

@@ -27,6 +27,7 @@ from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
+from service.handlers.usage import UsageLedger
 from service.handlers.warming import Warmer
 from service.metrics import Metrics
 from service.settings import Settings
@@ -38,6 +39,7 @@ from tests.fakes import (
     FakeRegistry,
     FakeTexts,
     MemoryLogs,
+    MemoryUsage,
     adapter_ref,
     base_description,
 )
@@ -70,6 +72,10 @@ class World:
         return Access.over(self.logs, self.audit, keys, self.owners)
 
     @cached_property
+    def usage(self) -> UsageLedger:
+        return UsageLedger(MemoryUsage(), self.base.name, flush_s=3600.0)
+
+    @cached_property
     def audit(self) -> AuditLog:
         return AuditLog(self.logs)
 
@@ -86,6 +92,7 @@ class World:
                 self.registry,
                 self.engine,
                 metrics,
+                sinks=[self.usage.count],
                 quotas=QuotaGuard(self.counters, lambda tenant: self.limits),
             ),
             adapters=None,
@@ -96,6 +103,7 @@ class World:
             lifecycle=self.lifecycle,
             access=self.access,
             audit=self.audit,
+            usage=self.usage,
         )
         return create_app(services)
 

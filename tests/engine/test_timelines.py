@@ -1,5 +1,7 @@
 """Every sequence knows where its time went, and nobody asks the clock for each token."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.core import Timeline
@@ -68,7 +70,8 @@ def test_the_tier_is_where_the_adapter_was_found(clock: CountingClock) -> None:
     machine.run()
     found = [machine.outcomes[one].timelines[-1] for one in (cold, warm, host)]
     assert [one.tier for one in found] == ["disk", "device", "host"]
-    assert found[0] == Timeline(0.0, "disk", in_memory=3.0, admitted=3.0, **_tokens(4.0))
+    expected = Timeline(0.0, "disk", in_memory=3.0, admitted=3.0, **_tokens(4.0))
+    assert found[0] == replace(expected, loaded_bytes=PAGE)
     assert found[1].in_memory == found[1].arrived == found[1].admitted
 
 
@@ -89,7 +92,7 @@ def test_who_is_evicted_while_waiting_loads_again(clock: CountingClock) -> None:
     clock.now = 50.0
     machine.run()
     timeline = machine.outcomes[waiting].timelines[-1]
-    assert timeline == Timeline(2.0, "disk", 50.0, 50.0, 51.0, 51.0)
+    assert timeline == Timeline(2.0, "disk", 50.0, 50.0, 51.0, 51.0, loaded_bytes=PAGE)
 
 
 def test_preemption_shows_and_keeps_the_moments_of_the_first_time(clock: CountingClock) -> None:
@@ -102,6 +105,16 @@ def test_preemption_shows_and_keeps_the_moments_of_the_first_time(clock: Countin
     first, last = machine.outcomes[ids[1]].timelines
     assert (first.admitted, first.first_token) == (last.admitted, last.first_token)
     assert not first.is_preempted
+
+
+def test_the_bytes_of_a_load_are_those_of_the_first_that_waited(clock: CountingClock) -> None:
+    machine = Machine()
+    cold = [machine.add(adapter=ref(1), max_tokens=1) for _ in range(2)]
+    machine.run()
+    warm = machine.add(adapter=ref(1), max_tokens=1)
+    machine.run()
+    loaded = [machine.outcomes[one].timelines[-1].loaded_bytes for one in (*cold, warm)]
+    assert loaded == [PAGE, 0, 0]
 
 
 def test_a_failed_load_tells_how_long_it_was_waited_for(clock: CountingClock) -> None:
