@@ -106,6 +106,8 @@ def build_services(settings: Settings) -> Services:
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
         audit=audit,
         deleted_retention_s=settings.deleted_retention_s,
+        pin=engine.pin,
+        pinned_bytes=int(settings.pinned_adapter_fraction * settings.host_adapter_bytes),
     )
     access = Access.over(store.logs, audit, settings.api_keys(), store)
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))

@@ -12,6 +12,7 @@ RepertoireError
 │   └── VersionInUse          pointers lead to the version; carries `pointers`
 ├── UnknownTarget             a pointer is to move to, or is, what does not exist; carries `param`
 ├── PreconditionFailed        what the caller has seen of an adapter is no longer so
+├── PinLimitExceeded          pinned adapters would take more host memory than they may
 ├── AdapterRefused            the upload cannot be served exactly; carries the list of reasons
 ├── UploadTooLarge            more bytes, files or unpacked bytes than allowed
 ├── UrlTooLong                more bytes before the headers than allowed
@@ -88,6 +89,10 @@ class VersionInUse(NameConflict):
         )
         self.pointers = pointers
         """As a PATCH names them: `current`, `aliases.<alias>`."""
+
+
+class PinLimitExceeded(RepertoireError):
+    pass
 
 
 class UnknownTarget(RepertoireError):

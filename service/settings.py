@@ -139,6 +139,12 @@ class Settings(BaseSettings):
         description="Which adapter leaves a full memory (name): lru = the least recently used;"
         " gdsf = the one that is least worth its bytes by use and load time.",
     )
+    pinned_adapter_fraction: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Share of the host memory of adapters that pinned ones may take (fraction).",
+    )
     disk_adapter_bytes: ByteSize = _bytes(20 * _GIB, "Compiled adapters in the cache folder.")
     store_bytes: ByteSize = _bytes(100 * _GIB, "Uploaded adapters in the store.")
     deleted_retention_s: float = Field(

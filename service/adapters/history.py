@@ -24,6 +24,8 @@ class Publish:
     unused_files: tuple[str, ...] = ()
     verdict: Verdict | None = None
     """Of the check at upload; None when it was turned off."""
+    expires_at: int | None = None
+    """Unix seconds from which the name is gone; 0 is never, None leaves it as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Point:
 
     number: int
     created_at: int
+    expires_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,9 @@ class Move:
     """No shares at all remove the alias."""
     visibility: Visibility | None = None
     """None leaves it as it is."""
+    pinned: bool | None = None
+    """None leaves it as it is."""
+    expires_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +168,14 @@ class NameHistory:
     visibility: Visibility | None = None
     """The name's, also over a delete, so that what comes back is no more public than it was; None
     while nobody has said."""
+    pinned: bool = False
+    """What it leads to stays in host memory; not over a delete."""
+    expires_at: int | None = None
+    """Unix seconds from which the name is gone, also before it is deleted for that."""
 
     def apply(self, operation: Operation) -> None:
         self.num_operations += 1
+        self._set_terms(operation)
         match operation:
             case Publish(number=number, digest=digest):
                 self.grave = None
@@ -198,6 +209,26 @@ class NameHistory:
                     del self.deleted[number]
                 if self.grave is not None and not self.grave.numbers & self.deleted.keys():
                     self.grave = None
+
+    def is_expired(self, now: float) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
+    def _set_terms(self, operation: Operation) -> None:
+        """How long the name lives, and whether what it leads to stays in memory."""
+        match operation:
+            case (
+                Publish(expires_at=int(end))
+                | Point(expires_at=int(end))
+                | Move(expires_at=int(end))
+            ):
+                self.expires_at = end or None
+            case Delete():
+                self.expires_at = None
+        match operation:
+            case Move(pinned=bool(pinned)):
+                self.pinned = pinned
+            case Delete():
+                self.pinned = False
 
     def _bury(self, created_at: int) -> None:
         if self.current is not None:
@@ -244,10 +275,17 @@ class NameHistory:
         warnings: tuple[str, ...] = (),
         unused_files: tuple[str, ...] = (),
         verdict: Verdict | None = None,
-    ) -> Publish | Point | None:
-        """What publishing this content means now; None when it is already the current version."""
+        expires_at: int | None = None,
+    ) -> Publish | Point | Move | None:
+        """What publishing this content means now; None when it is already the current version and
+        lives as long as it is to live."""
+        if expires_at is None and self.is_expired(created_at):
+            expires_at = 0  # what is over begins anew
         same = [number for number, version in self.versions.items() if version.digest == digest]
         if not same:
             number = self.highest_number + 1
-            return Publish(number, digest, created_at, warnings, unused_files, verdict)
-        return None if same[0] == self.current else Point(same[0], created_at)
+            return Publish(number, digest, created_at, warnings, unused_files, verdict, expires_at)
+        if same[0] != self.current:
+            return Point(same[0], created_at, expires_at)
+        is_same_end = expires_at is None or (expires_at or None) == self.expires_at
+        return None if is_same_end else Move(created_at, expires_at=expires_at)

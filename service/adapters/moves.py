@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from service.adapters.history import Move, NameHistory, Rollback
+from service.adapters.lifetime import Lifetime
 from service.adapters.shares import Shares
 from service.errors import (
     AdapterNotFound,
@@ -30,6 +31,10 @@ class WantedMove:
     """No shares at all remove the alias."""
     visibility: Visibility | None = None
     """None leaves it as it is."""
+    pinned: bool | None = None
+    """None leaves it as it is."""
+    lifetime: Lifetime | None = None
+    """None leaves it as it is."""
 
 
 def check_expected(name: str, history: NameHistory, expected: Collection[int] | None) -> None:
@@ -37,6 +42,12 @@ def check_expected(name: str, history: NameHistory, expected: Collection[int] | 
     if not history.versions:
         raise AdapterNotFound(name)
     check_revision(name, history, expected)
+
+
+def check_alive(name: str, history: NameHistory, now: int) -> None:
+    """A name that is over is gone, also before it is deleted for that."""
+    if history.is_expired(now):
+        raise AdapterNotFound(name)
 
 
 def check_revision(name: str, history: NameHistory, expected: Collection[int] | None) -> None:
@@ -60,11 +71,17 @@ def move_for(name: str, history: NameHistory, wanted: WantedMove, created_at: in
     changed = {a: s for a, s in wanted.aliases.items() if history.aliases.get(a, ()) != s}
     known = history.visibility_of(name)
     visibility = None if wanted.visibility == known else wanted.visibility
-    if current is None and not changed and visibility is None:
+    pinned = None if wanted.pinned == history.pinned else wanted.pinned
+    end = None if wanted.lifetime is None else wanted.lifetime.end(created_at)
+    if end is not None and (end or None) == history.expires_at:
+        end = None
+    aliases = tuple(sorted(changed.items()))
+    move = Move(created_at, current, aliases, visibility, pinned, end)
+    if move == Move(created_at):
         return None
     if sum(map(bool, (history.aliases | changed).values())) > MAX_ALIASES:
         raise InvalidRequest(f"An adapter has at most {MAX_ALIASES} aliases.", "aliases")
-    return Move(created_at, current, tuple(sorted(changed.items())), visibility)
+    return move
 
 
 def rollback_for(name: str, history: NameHistory, created_at: int) -> Rollback:

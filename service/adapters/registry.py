@@ -4,8 +4,9 @@ Lives on the event loop and never waits, so looking a name up and counting its u
 """
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from service.adapters.naming import Selector, parse_selector
 from service.adapters.shares import Shares, largest, pick
@@ -15,7 +16,10 @@ from service.tenancy import PRIVATE, Visibility
 
 
 class AdapterRegistry:
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._ends: dict[str, int] = {}
+        """Unix seconds from which a name is gone, whoever deletes it when."""
         self._versions: dict[str, dict[int, AdapterRef]] = {}
         self._current: dict[str, AdapterRef] = {}
         self._aliases: dict[str, dict[str, Shares]] = {}
@@ -42,9 +46,29 @@ class AdapterRegistry:
         self._current.pop(name, None)
         self._aliases.pop(name, None)
         self._visibility.pop(name, None)
+        self._ends.pop(name, None)
+
+    def set_end(self, name: str, expires_at: int | None) -> None:
+        """Unix seconds from which a registered name is gone; None is never."""
+        if expires_at is None:
+            self._ends.pop(name, None)
+        else:
+            self._ends[name] = expires_at
+
+    def is_over(self, name: str) -> bool:
+        return name in self._ends and self._ends[name] <= self._clock()
+
+    def reachable(self, name: str) -> list[AdapterRef]:
+        """Versions that the name or one of its aliases leads to."""
+        if name not in self._current:
+            return []
+        shares = self._aliases[name].values()
+        numbers = {number for one in shares for number, _ in one}
+        aliased = [ref for number, ref in self._versions[name].items() if number in numbers]
+        return [self._current[name], *aliased]
 
     def names(self) -> list[str]:
-        return sorted(self._current)
+        return sorted(name for name in self._current if not self.is_over(name))
 
     def has(self, name: str, version: int) -> bool:
         return version in self._versions.get(name, {})
@@ -54,7 +78,7 @@ class AdapterRegistry:
 
     def visibility(self, name: str) -> Visibility | None:
         """Who may use it beside its owner; None while it cannot be used."""
-        return self._visibility.get(name)
+        return None if self.is_over(name) else self._visibility.get(name)
 
     def resolve(self, model: str, key: str | None = None) -> AdapterRef:
         """What `model` names now. Raises `ModelNotFound`.
@@ -96,6 +120,8 @@ class AdapterRegistry:
             await self._drained.setdefault(digest, asyncio.Event()).wait()
 
     def _find(self, selector: Selector, key: str | None) -> AdapterRef | None:
+        if self.is_over(selector.name):
+            return None
         versions = self._versions.get(selector.name, {})
         if selector.number is not None:
             return versions.get(selector.number)

@@ -18,7 +18,7 @@ from pathlib import Path
 from service.adapters.backends.record_files import RecordFiles
 from service.adapters.backends.records import RecordLogs
 from service.adapters.compiling import CompileOutcome
-from service.adapters.history import NameHistory, Operation, Publish
+from service.adapters.history import Move, NameHistory, Operation, Publish
 from service.adapters.journal import Journal
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
@@ -116,8 +116,14 @@ class AdapterStore:
             raise StoreFull(f"The store holds {self._limits.max_adapters} adapters, its limit.")
 
     def publish(
-        self, name: str, outcome: CompileOutcome, created_at: int, verdict: Verdict | None = None
+        self,
+        name: str,
+        outcome: CompileOutcome,
+        created_at: int,
+        verdict: Verdict | None = None,
+        expires_at: int | None = None,
     ) -> Published:
+        """`expires_at` as in a `Publish`."""
         manifest = outcome.manifest
         with _disk_full_is_store_full():
             while True:
@@ -128,6 +134,7 @@ class AdapterStore:
                     outcome.warnings,
                     outcome.unused_files,
                     verdict,
+                    expires_at,
                 )
                 if operation is None:
                     current = history.current_version()
@@ -142,7 +149,7 @@ class AdapterStore:
                 if is_first:
                     current = self._histories[name].current_version()
                     assert current is not None
-                    return Published(current, is_created=True)
+                    return Published(current, is_created=not isinstance(operation, Move))
 
     def change(self, name: str, decide: Callable[[NameHistory], Operation | None]) -> bool:
         """Record what `decide` makes of the name's state; False when that is nothing.

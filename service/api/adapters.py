@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.adapters.lifetime import MAX_TTL_S
 from service.api.aliases import answer, etag
 from service.api.dependencies import PrincipalDep, PublisherDep, ServicesDep
 from service.api.parameters import AdapterName, AdapterSelector, OwnedBy
@@ -13,6 +14,7 @@ from service.api.schemas.adapters import (
     PublishedAdapter,
     VerifiedAdapter,
 )
+from service.api.schemas.aliases import MAX_MOMENT, lifetime_of
 from service.api.schemas.errors import answers
 from service.api.uploads import receive_upload
 from service.errors import InvalidRequest
@@ -77,14 +79,23 @@ async def publish_adapter(
         str | None,
         Query(max_length=63, description="Whose it becomes; another's needs an operator."),
     ] = None,
+    ttl_s: Annotated[
+        int | None, Query(ge=1, le=MAX_TTL_S, description="Seconds after which the name goes.")
+    ] = None,
+    expires_at: Annotated[
+        int | None, Query(ge=1, le=MAX_MOMENT, description="Or when it goes (Unix seconds).")
+    ] = None,
 ) -> PublishedAdapter:
+    """How long the name lives is left as it is unless one of the two says so."""
     adapters: AdapterService = services.adapters
     if (convert is None) != (rank is None):
         raise InvalidRequest("`convert` and `rank` go together.", "rank" if convert else "convert")
+    is_limited = ttl_s is not None or expires_at is not None
+    lifetime = lifetime_of(ttl_s, expires_at) if is_limited else None
     owner = services.access.tenants.acting_for(principal, tenant)
     with phase("receive"):
         name, staging = await receive_upload(request, adapters, owner)
-    result = await adapters.publish(qualified(owner, name), staging, rank)
+    result = await adapters.publish(qualified(owner, name), staging, rank, lifetime)
     if not result.is_created:
         response.status_code = 200
     response.headers["ETag"] = etag(result.revision)

@@ -45,6 +45,9 @@ SHAPES: dict[type[Exception], Shape] = {
         409, "invalid_request_error", "version_in_use", {"x-should-retry": "false"}
     ),
     errors.RequestTooSlow: Shape(408, "invalid_request_error", "request_timeout"),
+    errors.PinLimitExceeded: Shape(
+        409, "invalid_request_error", "pin_limit", {"x-should-retry": "false"}
+    ),
     errors.PreconditionFailed: Shape(412, "invalid_request_error", "precondition_failed"),
     errors.UploadTooLarge: Shape(413, "invalid_request_error", "too_large"),
     errors.UrlTooLong: Shape(414, "invalid_request_error", "url_too_long"),

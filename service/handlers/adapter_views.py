@@ -65,6 +65,11 @@ class AdapterView:
     aliases: Mapping[str, Shares] = field(default_factory=dict)
     """Of a deleted name, those that it had."""
     deleted: tuple[DeletedVersionView, ...] = ()
+    pinned: bool = False
+    is_pin_over_limit: bool = False
+    """It is not held, because the pinned names have come to need more than they may take."""
+    expires_at: int | None = None
+    """Unix seconds from which the name is gone."""
     revision: int = 0
     """Changes that the name has seen: another number, another state."""
     visibility: Visibility = PRIVATE

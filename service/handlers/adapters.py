@@ -8,7 +8,7 @@ import asyncio
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from service.adapters.collector import Collector
 from service.adapters.compiling import CompileOutcome, Compiler
 from service.adapters.disk_cache import DiskCache
 from service.adapters.folders import list_folders
+from service.adapters.lifetime import Lifetime
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
 from service.adapters.naming import NAME_RULE, is_valid_name
@@ -39,8 +40,10 @@ from service.handlers.audit import Action, AuditLog
 from service.handlers.changes import Changes
 from service.handlers.deletions import DeletionService
 from service.handlers.directory import Directory
+from service.handlers.expiry import ExpiryService
 from service.handlers.folder_import import FolderImporter
 from service.handlers.name_audit import NameAudit
+from service.handlers.pins import PinBoard
 from service.handlers.verification import Verifier
 from service.handlers.visible import VisibleAdapters
 from service.phases import phase
@@ -74,11 +77,14 @@ class AdapterService:
         max_compiled_bytes: int | None = None,
         deleted_retention_s: float = 0.0,
         audit: AuditLog | None = None,
+        pin: Callable[[Sequence[AdapterRef]], object] = len,
+        pinned_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`unload` and `resident_tier` take a digest and speak of the engine's memory, which
         holds adapters of up to `max_compiled_bytes`; what is deleted stays for the retention.
-        `audit` is by default one over the store's own logs."""
+        `pin` tells it which versions to hold, of `pinned_bytes` at most. `audit` is by default one
+        over the store's own logs."""
         self.limits = limits
         self.registry = registry
         self._store = store
@@ -96,7 +102,9 @@ class AdapterService:
             store, cache, registry, base, resident_tier, deleted_retention_s, clock
         )
         self._audit = NameAudit(audit or AuditLog(store.logs), store)
-        self.aliases = AliasService(store, self._directory, self._changes, self._audit, clock)
+        pins = PinBoard(store, registry, self._bytes_in_memory, pin, pinned_bytes)
+        self._directory.is_pin_held = pins.is_held
+        self.aliases = AliasService(store, self._directory, self._changes, self._audit, pins, clock)
         self.visible = VisibleAdapters(registry, self._directory)
         self.deletions = DeletionService(
             store,
@@ -109,6 +117,8 @@ class AdapterService:
             retention_s=deleted_retention_s,
             clock=clock,
         )
+        self.expiry = ExpiryService(store, self.deletions, clock)
+        self._directory.listeners += [pins.note, self.expiry.note]
         self._compiling = asyncio.Semaphore(limits.max_parallel_compiles)
         """Waited for here and not in a thread, so that waiting uploads take no thread."""
 
@@ -129,9 +139,11 @@ class AdapterService:
             self._directory.broken = await self._changes.in_thread(importer.run, self._commit)
         for name in self._store.names():
             self._directory.register(name)
+        await self.expiry.start()
 
     async def close(self) -> None:
         """Finish what has begun; publishes that still compile are awaited."""
+        await self.expiry.close()
         await self.deletions.close()
         await self._changes.close()
         self._store.close()
@@ -149,13 +161,18 @@ class AdapterService:
         await self._changes.in_thread(staging.discard)
 
     async def publish(
-        self, name: str, staging: Staging, convert_rank: int | None = None
+        self,
+        name: str,
+        staging: Staging,
+        convert_rank: int | None = None,
+        lifetime: Lifetime | None = None,
     ) -> PublishResult:
         """Check, compile and store an upload, then let the name lead to it.
 
-        With `convert_rank` it is approximated by a LoRA first, and the loss is kept with it.
+        With `convert_rank` it is approximated by a LoRA first, and the loss is kept with it. With
+        a lifetime, that is the name's from then on.
         """
-        return await self._changes.finish(self._publish(name, staging, convert_rank))
+        return await self._changes.finish(self._publish(name, staging, convert_rank, lifetime))
 
     async def verify(self, model: str) -> tuple[AdapterRef, Verdict]:
         """Compare a version on the live engine with peft. Raises `ModelNotFound`."""
@@ -185,11 +202,17 @@ class AdapterService:
             raise NameConflict(f"The base model is named {name!r}.")
 
     async def _publish(
-        self, name: str, staging: Staging, convert_rank: int | None
+        self,
+        name: str,
+        staging: Staging,
+        convert_rank: int | None,
+        lifetime: Lifetime | None,
     ) -> PublishResult:
         try:
             self.check_name(bare_name(name), tenant_of(name))
             self._check_convert_rank(convert_rank)
+            if lifetime is not None:
+                lifetime.end(int(self._clock()))  # refused before anything is compiled
             if staging.is_empty:
                 raise InvalidRequest("The upload holds neither `files` nor an `archive`.", "files")
             async with self._compiling:
@@ -200,7 +223,9 @@ class AdapterService:
                 check_size(outcome.manifest, self._base.dtype, self._max_compiled_bytes)
                 async with self._held(name, outcome.manifest):
                     verdict = await self._check_exact(name, outcome, staging.work)
-                    published, revision = await self._commit_checked(name, outcome, verdict)
+                    published, revision = await self._commit_checked(
+                        name, outcome, verdict, lifetime
+                    )
         finally:
             await self._changes.in_thread(staging.discard)
         version = self._directory.view_version(name, published.version)
@@ -226,15 +251,22 @@ class AdapterService:
             self.registry.release(ref)
 
     async def _commit_checked(
-        self, name: str, outcome: CompileOutcome, verdict: Verdict | None
+        self,
+        name: str,
+        outcome: CompileOutcome,
+        verdict: Verdict | None,
+        lifetime: Lifetime | None,
     ) -> tuple[Published, int]:
         """And the adapter's revision."""
+        await self.deletions.delete_expired(name, self._clock())
         # Not whether anybody has the content: how full the store is must not tell that.
         if not self._store.keeps(outcome.manifest.digest, tenant_of(name)):
             await self.deletions.make_room(outcome.manifest.num_bytes)
         async with self._changes.lock, self._audit.of(Action.ADAPTER_PUBLISH, name):
             with phase("commit"):
-                published = await self._changes.in_thread(self._commit, name, outcome, verdict)
+                published = await self._changes.in_thread(
+                    self._commit, name, outcome, verdict, lifetime
+                )
             self._directory.register(name)
             return published, self._store.history(name).num_operations
 
@@ -264,10 +296,20 @@ class AdapterService:
             raise AdapterRefused((Refusal("not_exact", "adapter_model.safetensors", message),))
         return verdict
 
+    def _bytes_in_memory(self, digest: str) -> int | None:
+        manifest = self._store.manifest(digest)
+        return None if manifest is None else manifest.payload_bytes(self._base.dtype)
+
     def _commit(
-        self, name: str, outcome: CompileOutcome, verdict: Verdict | None = None
+        self,
+        name: str,
+        outcome: CompileOutcome,
+        verdict: Verdict | None = None,
+        lifetime: Lifetime | None = None,
     ) -> Published:
-        published = self._store.publish(name, outcome, int(self._clock()), verdict)
+        now = int(self._clock())
+        expires_at = None if lifetime is None else lifetime.end(now)
+        published = self._store.publish(name, outcome, now, verdict, expires_at)
         # The compiled form can be made again, so no failure here takes the version back.
         with suppress(OSError, AdapterLoadFailed):
             self._cache.put(outcome.manifest.digest, outcome.compiled)

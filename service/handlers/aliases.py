@@ -4,7 +4,13 @@ import time
 from collections.abc import Callable, Collection
 
 from service.adapters.history import Move, NameHistory, Rollback
-from service.adapters.moves import WantedMove, check_expected, move_for, rollback_for
+from service.adapters.moves import (
+    WantedMove,
+    check_alive,
+    check_expected,
+    move_for,
+    rollback_for,
+)
 from service.adapters.store import AdapterStore
 from service.errors import NameConflict
 from service.handlers.adapter_views import AdapterView
@@ -12,6 +18,7 @@ from service.handlers.audit import Action
 from service.handlers.changes import Changes
 from service.handlers.directory import Directory
 from service.handlers.name_audit import NameAudit
+from service.handlers.pins import PinBoard
 
 Expected = Collection[int] | None
 """Revisions of the adapter that the caller has seen and means; None is any."""
@@ -24,28 +31,32 @@ class AliasService:
         directory: Directory,
         changes: Changes,
         audit: NameAudit,
+        pins: PinBoard,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._directory = directory
         self._changes = changes
         self._audit = audit
+        self._pins = pins
         self._clock = clock
 
     async def move(self, name: str, wanted: WantedMove, expected: Expected = None) -> AdapterView:
         """All of it or nothing; requests in flight finish on the version that they have.
 
-        Raises `AdapterNotFound`, `UnknownTarget` or `PreconditionFailed`.
+        Raises `AdapterNotFound`, `UnknownTarget`, `PinLimitExceeded` or `PreconditionFailed`.
         """
         created_at = int(self._clock())
 
         def decide(history: NameHistory) -> Move | None:
             check_expected(name, history, expected)
+            check_alive(name, history, created_at)
             move = move_for(name, history, wanted, created_at)
             self._check_content(name, history, move)
+            self._pins.check(name, history, move)
             return move
 
-        return await self._changes.finish(self._change(Action.ADAPTER_MOVE, name, decide))
+        return await self._changes.finish(self._change(_action(wanted), name, decide))
 
     async def rollback(self, name: str, expected: Expected = None) -> AdapterView:
         """To the version that was current before; once more, to the one before that.
@@ -56,6 +67,7 @@ class AliasService:
 
         def decide(history: NameHistory) -> Rollback:
             check_expected(name, history, expected)
+            check_alive(name, history, created_at)
             rollback = rollback_for(name, history, created_at)
             self._check_content(name, history, rollback)
             return rollback
@@ -79,6 +91,12 @@ class AliasService:
         for number in _targets(operation):
             if self._store.manifest(history.versions[number].digest) is None:
                 raise NameConflict(f"The stored content of {name}@{number} is damaged.")
+
+
+def _action(wanted: WantedMove) -> Action:
+    """What it is called in the audit log; with anything else beside it, a pin is part of a move."""
+    is_pin = wanted == WantedMove(pinned=wanted.pinned) != WantedMove()
+    return Action.ADAPTER_PIN if is_pin else Action.ADAPTER_MOVE
 
 
 def _targets(operation: Move | Rollback | None) -> set[int]:

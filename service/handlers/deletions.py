@@ -84,6 +84,17 @@ class DeletionService:
 
         return await self._changes.finish(self._delete(Action.ADAPTER_DELETE, name, decide))
 
+    async def delete_expired(self, name: str, now: float) -> bool:
+        """False when the name has come to live longer, or is deleted already."""
+        if not self._store.history(name).is_expired(now):
+            return False
+
+        def decide(history: NameHistory) -> Delete | None:
+            return delete_for(name, history, int(now)) if history.is_expired(now) else None
+
+        await self._changes.finish(self._delete(Action.ADAPTER_DELETE, name, decide))
+        return True
+
     async def delete_version(self, wanted: Selector, expected: Expected = None) -> tuple[int, int]:
         """Its number, and the revision that this makes.
 
@@ -143,7 +154,7 @@ class DeletionService:
         self,
         action: Action,
         name: str,
-        decide: Callable[[NameHistory], Delete | DeleteVersion],
+        decide: Callable[[NameHistory], Delete | DeleteVersion | None],
     ) -> int:
         async with self._changes.lock, self._audit.of(action, name):
             before = {version.digest for version in self._store.history(name).versions.values()}

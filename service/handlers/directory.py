@@ -40,6 +40,9 @@ class Directory:
         self.registry = registry
         self.broken: Mapping[str, tuple[Refusal, ...]] = {}
         """Folders of the store that cannot be served, with the reasons."""
+        self.listeners: list[Callable[[str], object]] = []
+        """Told of every name that was registered anew."""
+        self.is_pin_held: Callable[[str], bool] = lambda _: True
         self._store = store
         self._cache = cache
         self._base = base
@@ -55,8 +58,11 @@ class Directory:
         if history.current in usable:
             visibility = history.visibility_of(name)
             self.registry.register(name, usable, history.current, history.aliases, visibility)
+            self.registry.set_end(name, history.expires_at)
         else:
             self.registry.unregister(name)
+        for listen in self.listeners:
+            listen(name)
 
     def ref_of(self, name: str, number: int, manifest: Manifest) -> AdapterRef:
         return AdapterRef(
@@ -75,11 +81,12 @@ class Directory:
     def names(self, tenant: str) -> list[str]:
         """Of its adapters, those that cannot be served too, sorted."""
         everything = {*self._store.names(), *self.broken}
-        return sorted(name for name in everything if tenant_of(name) == tenant)
+        return sorted(name for name in everything if tenant_of(name) == tenant and self.has(name))
 
     def has(self, name: str) -> bool:
         """Whether there is such an adapter, usable or not."""
-        return bool(self._store.history(name).versions) or name in self.broken
+        is_known = bool(self._store.history(name).versions) or name in self.broken
+        return is_known and not self.registry.is_over(name)
 
     def list_deleted(
         self, tenant: str, limit: int, after: str | None
@@ -114,6 +121,9 @@ class Directory:
             deleted=self._deleted_versions(history),
             revision=history.num_operations,
             visibility=history.visibility_of(name),
+            pinned=history.pinned,
+            is_pin_over_limit=history.pinned and not self.is_pin_held(name),
+            expires_at=history.expires_at,
         )
 
     def _view_deleted(self, name: str) -> AdapterView:

@@ -55,6 +55,10 @@ class NameAudit:
 def _state(history: NameHistory) -> dict[str, Any]:
     """Flat, so that only what has changed is recorded."""
     state: dict[str, Any] = {} if history.current is None else {"current": history.current}
+    if history.pinned:
+        state["pinned"] = True
+    if history.expires_at is not None:
+        state["expires_at"] = history.expires_at
     for number, version in history.versions.items():
         state[f"versions.{number}"] = f"sha256:{version.digest}"
     for alias, shares in history.aliases.items():

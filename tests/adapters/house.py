@@ -1,6 +1,7 @@
 """A whole control plane in a folder: real store, real child, no engine."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from service.adapters.staging import Staging
 from service.adapters.store import AdapterStore
 from service.base import BaseDescription
 from service.compiler.launcher import ChildCompiler
+from service.core import AdapterRef
 from service.handlers.adapter_views import PublishResult
 from service.handlers.adapters import AdapterService
 from service.handlers.verification import Verifier
@@ -29,6 +31,7 @@ class House:
     compiler: Compiler | None = None
     """By default the real child."""
     deleted_retention_s: float = 0.0
+    pinned_bytes: int | None = None
     skipped_s: float = 0.0
     """How far this control plane's clock is ahead."""
 
@@ -45,7 +48,8 @@ class House:
             self.base,
             self._rebuild,
         )
-        self.registry = AdapterRegistry()
+        self.registry = AdapterRegistry(self._now)
+        self.pinned: list[AdapterRef] = []
         self.service = AdapterService(
             self.store,
             self.compiler,
@@ -59,8 +63,16 @@ class House:
             is_base_strict=self.is_base_strict,
             is_checking_uploads=self.verifier is not None,
             deleted_retention_s=self.deleted_retention_s,
-            clock=lambda: time.time() + self.skipped_s,
+            pin=self._pin,
+            pinned_bytes=self.pinned_bytes,
+            clock=self._now,
         )
+
+    def _now(self) -> float:
+        return time.time() + self.skipped_s
+
+    def _pin(self, refs: Sequence[AdapterRef]) -> None:
+        self.pinned = list(refs)
 
     def _rebuild(self, digest: str, work: Path) -> Path:
         return self.compiler.compile(

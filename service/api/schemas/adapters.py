@@ -194,6 +194,11 @@ class Adapter(BaseModel):
     versions: list[AdapterVersion]
     deleted: list[DeletedVersion] = Field(description="Versions that can be restored.")
     reasons: list[Reason] = Field(description="Why the folder of this name cannot be used.")
+    pinned: bool = Field(description="Whether what it leads to stays in host memory.")
+    pin_over_limit: bool = Field(
+        description="It is pinned but not held: pinned names have grown beyond what they may take."
+    )
+    expires_at: int | None = Field(description="When the name is deleted (Unix seconds).")
 
     @classmethod
     def of(cls, view: AdapterView, principal: Principal) -> "Adapter":
@@ -211,6 +216,9 @@ class Adapter(BaseModel):
             versions=[version(one) for one in view.versions],
             deleted=[DeletedVersion.of(one) for one in view.deleted] if is_owner else [],
             reasons=[Reason.of(reason) for reason in view.reasons],
+            pinned=view.pinned,
+            pin_over_limit=view.is_pin_over_limit,
+            expires_at=view.expires_at,
         )
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from service.adapters.lifetime import MAX_TTL_S, Lifetime
 from service.adapters.moves import MAX_ALIASES, WantedMove
 from service.adapters.naming import ALIAS_RULE, is_valid_alias
 from service.adapters.shares import Shares
@@ -13,6 +14,8 @@ from service.errors import InvalidRequest
 MAX_SHARES = 16
 MAX_SHARE = 1_000_000
 _MAX_NUMBER = 10**18 - 1
+MAX_MOMENT = 10**11
+"""Unix seconds beyond all that a lifetime may reach."""
 
 Number = Annotated[int, Field(ge=1, le=_MAX_NUMBER)]
 NumberText = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,17}$")]
@@ -50,6 +53,30 @@ class MoveBody(BaseModel):
         None, description="Who may use it beside its owner; what is not named stays."
     )
 
+    pinned: bool | None = Field(
+        None,
+        description="Whether what the name and its aliases lead to stays in host memory, used or "
+        "not.",
+    )
+    ttl_s: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_TTL_S,
+        description="Seconds from now after which the name is deleted; null = never.",
+    )
+    expires_at: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_MOMENT,
+        description="The same as a moment (Unix seconds); null = never.",
+    )
+
+    def _lifetime(self) -> Lifetime | None:
+        """None leaves it as it is."""
+        if not self.model_fields_set & {"ttl_s", "expires_at"}:
+            return None
+        return lifetime_of(self.ttl_s, self.expires_at)
+
     def to_move(self) -> WantedMove:
         for alias in self.aliases:
             if not is_valid_alias(alias):
@@ -58,7 +85,15 @@ class MoveBody(BaseModel):
             self.current,
             {alias: _shares(target) for alias, target in self.aliases.items()},
             None if self.visibility is None else visibility_of(self.visibility),
+            self.pinned,
+            self._lifetime(),
         )
+
+
+def lifetime_of(ttl_s: int | None, expires_at: int | None) -> Lifetime:
+    if ttl_s is not None and expires_at is not None:
+        raise InvalidRequest("ttl_s and expires_at say the same; send one of them.", "ttl_s")
+    return Lifetime(expires_at, ttl_s)
 
 
 def shown(shares: Shares) -> Target:

@@ -1,0 +1,80 @@
+"""Names whose time is over are deleted, as anybody could have deleted them."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from service.adapters.store import AdapterStore
+from service.errors import RepertoireError
+from service.handlers.deletions import DeletionService
+
+MAX_SLEEP_S = 60.0
+"""The clock may be set; nothing else makes a name expire earlier than was known."""
+
+log = structlog.get_logger(__name__)
+
+
+class ExpiryService:
+    """Requests do not depend on it: the registry knows when a name has ended."""
+
+    def __init__(
+        self,
+        store: AdapterStore,
+        deletions: DeletionService,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._deletions = deletions
+        self._clock = clock
+        self._ends: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def note(self, name: str) -> None:
+        """The name is what it is now."""
+        expires_at = self._store.history(name).expires_at
+        if expires_at is not None:
+            self._ends[name] = expires_at
+            self._changed.set()
+        else:
+            self._ends.pop(name, None)
+
+    async def sweep(self, now: float) -> list[str]:
+        """The names that were deleted because they ended before `now` (unix seconds)."""
+        over = [name for name, end in sorted(self._ends.items()) if end <= now]
+        deleted = []
+        for name in over:
+            if await self._deletions.delete_expired(name, now):
+                log.info("adapter_expired", adapter=name)
+                deleted.append(name)
+        return deleted
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                await self.sweep(self._clock())
+            except (RepertoireError, OSError):
+                # Tried again after the sleep; nobody is served meanwhile.
+                log.exception("expiry_failed")
+                await asyncio.sleep(1.0)
+            with suppress(TimeoutError):
+                # Not `wait_for`, which may swallow a cancellation (in Python 3.11).
+                async with asyncio.timeout(self._seconds_to_next()):
+                    await self._changed.wait()
+
+    def _seconds_to_next(self) -> float:
+        left = min(self._ends.values(), default=float("inf")) - self._clock()
+        return min(max(left, 0.0), MAX_SLEEP_S)
