@@ -37,7 +37,12 @@ def _details(adapter: "Adapter") -> Iterator["RenderableType"]:
     now = adapter.current
     state = f"is at version {now.version}" if now else f"is {adapter.state}"
     yield f"{adapter.name} {state}"
-    about = {"aliases": _aliases(adapter), "etag": adapter.etag}
+    about = {
+        "tenant": adapter.tenant,
+        "visibility": _visibility(adapter),
+        "aliases": _aliases(adapter),
+        "etag": adapter.etag,
+    }
     yield facts(about | (_current(now) if now else {}))
     yield from (f"  {one.code} ({one.subject}): {one.message}" for one in adapter.reasons)
     if adapter.versions:
@@ -110,6 +115,12 @@ def converted(conversion: "Conversion | None") -> str:
         f"of {conversion.kind} to rank {conversion.rank}: largest error of a module "
         f"{conversion.max_error:.2g}, mean KL {conversion.mean_kl:.2g}"
     )
+
+
+def _visibility(adapter: "Adapter") -> str:
+    if adapter.visibility is None or isinstance(adapter.visibility, str):
+        return adapter.visibility or ""
+    return f"shared with {', '.join(adapter.visibility.tenants)}"
 
 
 def _aliases(adapter: "Adapter") -> str:

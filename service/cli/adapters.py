@@ -40,7 +40,7 @@ def _push(client: "Client", options: Namespace) -> Output:
 
 
 def _list(client: "Client", options: Namespace) -> Output:
-    adapters = list(client.adapters.list(deleted=options.deleted))
+    adapters = list(client.adapters.list(tenant=options.tenant, deleted=options.deleted))
     return Output(adapters, [listed(adapters)])
 
 
@@ -79,6 +79,7 @@ def _add_list(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--deleted", action="store_true", help="those that are deleted and can be restored"
     )
+    parser.add_argument("--tenant", help="whose; by default of the key that asks")
 
 
 def _add_warm(parser: ArgumentParser) -> None:

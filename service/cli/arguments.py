@@ -5,11 +5,11 @@ from datetime import date
 
 
 def add_name(parser: ArgumentParser) -> None:
-    parser.add_argument("name")
+    parser.add_argument("name", help="NAME, or TENANT/NAME")
 
 
 def add_model(parser: ArgumentParser) -> None:
-    parser.add_argument("name", help="NAME, or NAME@VERSION")
+    parser.add_argument("name", help="NAME or NAME@VERSION, or TENANT/ before either")
 
 
 def add_condition(parser: ArgumentParser) -> None:

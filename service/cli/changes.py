@@ -45,6 +45,11 @@ def _target(text: str) -> tuple[str, int | Mapping[int, int] | None]:
         ) from None
 
 
+def _share(client: "Client", options: Namespace) -> Output:
+    visibility = options.visibility or options.tenants.split(",")
+    return shown(client.adapters.share(options.name, visibility, if_match=options.if_match))
+
+
 def _rollback(client: "Client", options: Namespace) -> Output:
     return shown(client.adapters.rollback(options.name, if_match=options.if_match))
 
@@ -93,6 +98,17 @@ def _add_alias(parser: ArgumentParser) -> None:
     add_condition(parser)
 
 
+def _add_share(parser: ArgumentParser) -> None:
+    add_name(parser)
+    whom = parser.add_mutually_exclusive_group(required=True)
+    for name, text in (("private", "its owner alone"), ("public", "everybody")):
+        whom.add_argument(
+            f"--{name}", dest="visibility", action="store_const", const=name, help=text
+        )
+    whom.add_argument("--with", dest="tenants", metavar="TENANT,…", help="these tenants")
+    add_condition(parser)
+
+
 def _add_rollback(parser: ArgumentParser) -> None:
     add_name(parser)
     add_condition(parser)
@@ -114,6 +130,7 @@ def _add_collect(parser: ArgumentParser) -> None:
 
 COMMANDS = (
     Command("alias", "move aliases and the current version, together", _alias, _add_alias),
+    Command("share", "say who may use an adapter beside its owner", _share, _add_share),
     Command("rollback", "back to the version before", _rollback, _add_rollback),
     Command("rm", "delete an adapter, or one version of it", _remove, _add_remove),
     Command("restore", "bring back what was deleted", _restore, _add_restore),

@@ -26,13 +26,13 @@ def sending(name: str) -> Iterator["Progress | None"]:
         TransferSpeedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(f"sending {name}", total=None)
+        sent = bar.add_task(f"sending {name}", total=None)
+        checked = bar.add_task(f"checking {name}", total=None, visible=False)
 
         def show(num_sent: int, num_bytes: int) -> None:
-            if num_sent < num_bytes:
-                bar.update(task, completed=num_sent, total=num_bytes)
-            else:
-                bar.update(task, description=f"checking {name}", completed=num_sent, total=None)
+            is_over = num_sent >= num_bytes
+            bar.update(sent, completed=num_sent, total=num_bytes, visible=not is_over)
+            bar.update(checked, completed=num_sent, visible=is_over)
 
         yield show
 

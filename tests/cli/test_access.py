@@ -40,6 +40,33 @@ def test_a_key_is_made_used_listed_and_revoked(line: Line, lora: Callable[[int],
     assert [one["label"] for one in json.loads(line("keys", "list", "--json"))] == []
 
 
+def test_an_adapter_is_seen_by_those_it_is_shared_with(
+    line: Line, lora: Callable[[int], Path]
+) -> None:
+    for tenant in ("team-a", "team-b"):
+        line("tenants", "create", tenant)
+    theirs, others = (
+        json.loads(line("keys", "create", "--role", "publish", "--tenant", tenant, "--json"))
+        for tenant in ("team-a", "team-b")
+    )
+    line("adapters", "push", lora(1), "--name", "team-a/x")
+    assert line("adapters", "list", "--tenant", "team-a").splitlines()[1].startswith("x ")
+    assert len(line("adapters", "list").splitlines()) == 1
+    own = json.loads(line("adapters", "show", "x", "--json", "--key", theirs["secret"]))
+    assert (own["name"], own["tenant"], own["visibility"]) == ("x", "team-a", "private")
+    show = ("adapters", "show", "team-a/x")
+    assert "does not exist" in line(*show, "--key", others["secret"], status=1)
+    shared = line("adapters", "share", "team-a/x", "--with", "team-b,team-c")
+    assert "shared with team-b, team-c" in shared
+    assert "x is at version 1" in line(*show, "--key", others["secret"])
+    line("adapters", "share", "x", "--public", "--key", theirs["secret"])
+    assert "visibility      public" in line(*show)
+    line("adapters", "share", "team-a/x", "--private")
+    assert "does not exist" in line(*show, "--key", others["secret"], status=1)
+    line("adapters", "rm", "team-a/x@1", status=1)
+    line("adapters", "rm", "team-a/x")
+
+
 @pytest.mark.parametrize("wrong", ["90", "0d", "1y", "-1d", "1.5d", ""])
 def test_a_duration_has_a_unit(line: Line, wrong: str) -> None:
     text = line("keys", "create", "--role", "use", f"--expires-in={wrong}", status=2)

@@ -23,7 +23,8 @@ class HouseApp:
 
     def app(self) -> FastAPI:
         house = House(self.root, self.base.description, deleted_retention_s=1000)
-        world = World(base=self.base.description, registry=house.registry, settings=self.settings)
+        visible = house.service.visible
+        world = World(base=self.base.description, registry=visible, settings=self.settings)
         app = world.app()
 
         @asynccontextmanager

@@ -1,8 +1,12 @@
-"""The calls of `/v1/adapters`."""
+"""The calls of `/v1/adapters`.
 
-from collections.abc import Mapping
+A name is one of the caller's own adapters or of the operator's; `tenant/name` is another tenant's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from service.client.call import LONG_S, Call, Listing, segment
 from service.client.results.adapters import (
@@ -13,13 +17,15 @@ from service.client.results.adapters import (
     VerifiedAdapter,
     WarmedAdapter,
 )
-from service.client.results.base import Page
+from service.client.results.base import Page, Result
 from service.client.upload import Progress, Upload
 
 Target = int | Mapping[int, int]
 """A version, or weights by version."""
 
 _ROOT = "/v1/adapters"
+
+R = TypeVar("R", bound=Result)
 
 
 def push(
@@ -35,29 +41,32 @@ def push(
     `convert="lora"` with a `rank` approximates another kind. Content that is there already makes
     no second version, so an upload that was turned away is simply sent again.
     """
+    tenant, own = split(name)
     return Call(
         "POST",
         _ROOT,
         PublishedAdapter,
-        query={"convert": convert, "rank": rank},
-        upload=Upload(Path(source), {"name": name}, on_progress),
+        query={"convert": convert, "rank": rank, "tenant": tenant},
+        upload=Upload(Path(source), {"name": own}, on_progress),
         timeout_s=LONG_S,
     )
 
 
-def list_all(*, deleted: bool = False, page_size: int = 100) -> Listing[Adapter]:
-    """Every adapter, or every one that is deleted and can be restored, by name.
+def list_all(
+    *, tenant: str | None = None, deleted: bool = False, page_size: int = 100
+) -> Listing[Adapter]:
+    """Every adapter of a tenant, or every one that is deleted and can be restored, by name.
 
     Pages are fetched as they are needed.
     """
-    query = {"limit": page_size, "deleted": "true" if deleted else None}
+    query = {"limit": page_size, "deleted": "true" if deleted else None, "tenant": tenant}
     first = Call("GET", _ROOT, Page[Adapter], query=query)
     return Listing(first, lambda adapter: adapter.name)
 
 
 def get(name: str) -> Call[Adapter]:
     """One adapter with its versions; its `etag` goes into `if_match` of a change."""
-    return Call("GET", _path(name), Adapter)
+    return _call("GET", name, "", Adapter)
 
 
 def move(
@@ -71,30 +80,31 @@ def move(
     body: dict[str, Any] = {"aliases": dict(map(_wanted, (aliases or {}).items()))}
     if current is not None:
         body["current"] = current
-    return Call("PATCH", _path(name), Adapter, body=body, headers=_condition(if_match))
+    return _call("PATCH", name, "", Adapter, body, if_match=if_match)
+
+
+def share(
+    name: str, visibility: str | Sequence[str], *, if_match: str | None = None
+) -> Call[Adapter]:
+    """Who may use it beside its owner: `private`, `public`, or a list of tenants."""
+    wanted = visibility if isinstance(visibility, str) else {"tenants": list(visibility)}
+    return _call("PATCH", name, "", Adapter, {"visibility": wanted}, if_match=if_match)
 
 
 def rollback(name: str, *, if_match: str | None = None) -> Call[Adapter]:
     """Back to the version that was current before; called again, it goes back further."""
-    return Call(
-        "POST",
-        _path(name, "/rollback"),
-        Adapter,
-        headers=_condition(if_match),
-        is_repeatable=False,
-    )
+    call = _call("POST", name, "/rollback", Adapter, if_match=if_match)
+    return replace(call, is_repeatable=False)
 
 
 def delete(name: str, *, if_match: str | None = None) -> Call[DeletedAdapter]:
     """An adapter with all its versions, or `name@3` alone; for a while it can be restored."""
-    return Call("DELETE", _path(name), DeletedAdapter, headers=_condition(if_match))
+    return _call("DELETE", name, "", DeletedAdapter, if_match=if_match)
 
 
 def restore(name: str, version: int | None = None, *, if_match: str | None = None) -> Call[Adapter]:
     """Bring back a deleted version, or the whole name as it was when it was deleted."""
-    body = {} if version is None else {"version": version}
-    headers = _condition(if_match)
-    return Call("POST", _path(name, "/restore"), Adapter, body=body, headers=headers)
+    return _call("POST", name, "/restore", Adapter, {"version": version}, if_match=if_match)
 
 
 def gc(*, dry_run: bool = False) -> Call[Collected]:
@@ -105,7 +115,7 @@ def gc(*, dry_run: bool = False) -> Call[Collected]:
 
 def verify(name: str) -> Call[VerifiedAdapter]:
     """Compare a version, as it is served now, with peft."""
-    return Call("POST", _path(name, "/verify"), VerifiedAdapter, timeout_s=LONG_S)
+    return replace(_call("POST", name, "/verify", VerifiedAdapter), timeout_s=LONG_S)
 
 
 def warm(name: str, *, tier: str = "host", timeout_ms: int | None = None) -> Call[WarmedAdapter]:
@@ -114,15 +124,33 @@ def warm(name: str, *, tier: str = "host", timeout_ms: int | None = None) -> Cal
     Answers when it is there, or fails after `timeout_ms` while the load goes on.
     """
     body = {"tier": tier, "timeout_ms": timeout_ms}
-    return Call("POST", _path(name, "/warm"), WarmedAdapter, body=body, timeout_s=LONG_S)
+    return replace(_call("POST", name, "/warm", WarmedAdapter, body), timeout_s=LONG_S)
 
 
-def _path(name: str, action: str = "") -> str:
-    return f"{_ROOT}/{segment(name)}{action}"
+def split(name: str) -> tuple[str | None, str]:
+    """The tenant, if it is said, and the name within it."""
+    tenant, slash, own = name.rpartition("/")
+    return (tenant if slash else None), own
 
 
-def _condition(if_match: str | None) -> dict[str, str]:
-    return {} if if_match is None else {"If-Match": if_match}
+def _call(
+    method: str,
+    name: str,
+    action: str,
+    result: type[R],
+    body: Mapping[str, Any] | None = None,
+    *,
+    if_match: str | None = None,
+) -> Call[R]:
+    tenant, own = split(name)
+    return Call(
+        method,
+        f"{_ROOT}/{segment(own)}{action}",
+        result,
+        query={"tenant": tenant},
+        body=body,
+        headers={} if if_match is None else {"If-Match": if_match},
+    )
 
 
 def _wanted(item: tuple[str, Target | None]) -> tuple[str, Any]:

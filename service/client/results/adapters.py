@@ -58,7 +58,8 @@ class AdapterVersion(Result):
     targets: tuple[str, ...]
     bytes: int
     current: bool
-    tier: str
+    tier: str | None
+    """The fastest place that has it now; None for those who are not told."""
     form: str
     summable: bool
     check: Check | None
@@ -78,8 +79,16 @@ class DeletedVersion(Result):
     """Unix seconds, from when on it is gone."""
 
 
+class SharedWith(Result):
+    tenants: tuple[str, ...]
+
+
 class Adapter(Result):
     name: str
+    tenant: str
+    """Whose it is."""
+    visibility: str | SharedWith | None
+    """`private`, `public` or some tenants; None for those who do not own it."""
     state: str
     """`ready`, `errored` or `deleted`."""
     created_at: int | None
