@@ -33,6 +33,7 @@ def test_readme_blocks_run(tmp_path: Path) -> None:
         "the-quick-brown-fox",
         "1789-07-14",
         "1944-06-06",
+        "1945-05-08",
         "+14155550132",
         "BLUE RIVER",
         "decode;dur=",

@@ -63,7 +63,7 @@ _UPLOAD_BODY: dict[str, Any] = {
     openapi_extra=_UPLOAD_BODY,
     responses={
         200: {"model": PublishedAdapter, "description": "This content already was current."},
-        **answers(409, 415, 422, 507),
+        **answers(404, 409, 415, 422, 507),
     },
 )
 async def publish_adapter(

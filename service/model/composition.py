@@ -69,7 +69,7 @@ def _layout(ref: AdapterRef, headers: Sequence[CompiledHeader]) -> CompiledHeade
             end += align(prod(shape) * getattr(torch, dtype).itemsize)
         sites.append(SiteTerms(path, terms))
     if end > ref.compiled_bytes:
-        raise AdapterLoadFailed(f"The sum {ref.label} is larger than its parts.")
+        raise AdapterLoadFailed("The sum is larger than its parts.")
     one = headers[0]
     return CompiledHeader(ref.digest, one.fingerprint, one.dtype, ref.compiled_bytes, tuple(sites))
 
