@@ -85,6 +85,7 @@ def _tensor_info(name: str, entry: Any, start: int) -> TensorInfo:
         raise MalformedFile(f"The header entry of {name!r} is malformed.") from None
     if (
         set(entry) != {"dtype", "shape", "data_offsets"}
+        or not isinstance(dtype, str)
         or dtype not in ITEM_SIZES
         or not isinstance(shape, list)
         or len(shape) > _MAX_DIMENSIONS
