@@ -10,7 +10,7 @@ from service.api.middleware import API_PREFIX
 from service.api.schemas.errors import ErrorBody, answers
 
 _ANYWHERE = (500,)
-_IN_API = (400, 401, 403, 408, 413, 414, 429, 431, 503)
+_IN_API = (400, 401, 403, 404, 408, 413, 414, 429, 431, 503)
 """What may become of a request before its route sees it, or whatever its route is."""
 _METHODS = frozenset({"get", "put", "post", "patch", "delete"})
 _REQUEST_ID: dict[str, Any] = {

@@ -111,7 +111,7 @@ def test_wrong_input_is_an_answer(name: str, num_cases: int, outside: Outside) -
     assert not findings, f"{len(findings)} of {num_cases}; the first:\n" + "\n".join(findings[:3])
     outside.check()
     assert peak_kib() - memory < MAX_GROWTH_KIB
-    assert len(outcomes) > 1, "the cases are all alike"
+    assert len(outcomes) > 1 or num_cases < 50, "the cases are all alike"
 
 
 @pytest.mark.parametrize(
