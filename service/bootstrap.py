@@ -114,7 +114,9 @@ def build_services(settings: Settings) -> Services:
     base_name = base.description.name
     by_adapter = metrics_by_adapter(settings.metrics_max_adapters, base_name, registry.has)
     telemetry = Telemetry(
-        Metrics(engine.stats, by_adapter), structlog.get_logger("service.access"), tracer
+        Metrics(engine.stats, by_adapter, max_tenants=settings.metrics_max_adapters),
+        structlog.get_logger("service.access"),
+        tracer,
     )
     build = _build_info(base)
 

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from service.core import EngineStats, TierStats
+from service.tenant_metrics import LimitedRequests
 
 _SECONDS_TO_FIRST = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
@@ -24,11 +25,14 @@ _SECONDS_OF_UPLOAD = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120
 
 
 class Metrics:
-    """Every series of the service, on a registry of its own. Labels are bounded: no names but
-    those of `more`."""
+    """Every series of the service, on a registry of its own. Labels are bounded: no more names
+    than are allowed."""
 
-    def __init__(self, engine_stats: Callable[[], EngineStats], *more: Collector) -> None:
+    def __init__(
+        self, engine_stats: Callable[[], EngineStats], *more: Collector, max_tenants: int = 100
+    ) -> None:
         self.registry = CollectorRegistry()
+        self.limited = LimitedRequests(max_tenants)
         self.requests = Counter(
             "repertoire_requests", "Requests.", ["endpoint", "status"], registry=self.registry
         )
@@ -54,7 +58,7 @@ class Metrics:
         self.request_latency = self._seconds(
             "e2e_request_latency", "From a request's arrival to its end.", _SECONDS_WHOLE
         )
-        for collector in (EngineCollector(engine_stats), *more):
+        for collector in (EngineCollector(engine_stats), self.limited, *more):
             self.registry.register(collector)
 
     def _seconds(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:

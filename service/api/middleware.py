@@ -66,6 +66,8 @@ class RequestMiddleware:
         self._telemetry.metrics.requests.labels(endpoint, str(status)).inc()
         if record.num_prompt_tokens is not None:
             self._telemetry.metrics.request_latency.observe(seconds)
+        if status == 429 and record.tenant is not None:
+            self._telemetry.metrics.limited.count(record.tenant)
         for phase in record.phases:
             self._telemetry.metrics.upload_phases.labels(phase.name).observe(phase.seconds)
         # Probes and scrapes come every few seconds for ever.

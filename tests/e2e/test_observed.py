@@ -18,7 +18,9 @@ def said(span: Span) -> dict[str, object]:
 
 
 def completions(observed: Observed) -> list[Span]:
-    return [one for one in observed.spans if one.name == "POST /v1/completions"]
+    """Those that were answered."""
+    found = [one for one in observed.spans if one.name == "POST /v1/completions"]
+    return [one for one in found if said(one)["http.response.status_code"] == 200]
 
 
 def test_the_first_request_loads_and_the_second_finds_the_adapter_on_the_device(
@@ -61,3 +63,7 @@ def test_a_deleted_adapter_leaves_the_metrics(observed: Observed) -> None:
     assert set(counted) == {"task", "tiny-llama"}
     line = 'adapter="task",outcome="completed",tenant="default",version="1"} 2.0'
     assert line in observed.metrics
+
+
+def test_who_is_turned_away_is_counted(observed: Observed) -> None:
+    assert 'repertoire_tenant_limited_requests_total{tenant="default"} 1.0' in observed.metrics
