@@ -91,6 +91,11 @@ def build_services(settings: Settings) -> Services:
     )
     registry = AdapterRegistry()
     audit = AuditLog(store.logs)
+    access = Access.over(store.logs, audit, settings.api_keys(), store)
+
+    def limits_of(tenant: str) -> TenantLimits:
+        return access.book.limits_of(tenant) or settings.tenant_limits
+
     adapters = AdapterService(
         store,
         compiler,
@@ -105,11 +110,11 @@ def build_services(settings: Settings) -> Services:
         is_checking_uploads=settings.verify_uploads,
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
         audit=audit,
+        limits_of=limits_of,
         deleted_retention_s=settings.deleted_retention_s,
         pin=engine.pin,
         pinned_bytes=int(settings.pinned_adapter_fraction * settings.host_adapter_bytes),
     )
-    access = Access.over(store.logs, audit, settings.api_keys(), store)
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     base_name = base.description.name
     by_adapter = metrics_by_adapter(settings.metrics_max_adapters, base_name, registry.has)
@@ -119,13 +124,9 @@ def build_services(settings: Settings) -> Services:
         tracer,
     )
     build = _build_info(base)
-
     usage = UsageLedger(
         UsageFiles(store.private / "usage", store.temporary), base_name, settings.usage_flush_s
     )
-
-    def limits_of(tenant: str) -> TenantLimits:
-        return access.book.limits_of(tenant) or settings.tenant_limits
 
     return Services(
         settings=settings,

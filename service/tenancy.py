@@ -8,7 +8,6 @@ every other. Only the edge translates between that and what a client writes.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 DEFAULT_TENANT = "default"
 """The operator's own: folders of the store, keys of the settings, and everybody without keys."""
@@ -88,11 +87,6 @@ class RateState:
 
     requests: WindowState | None = None
     tokens: WindowState | None = None
-
-
-class TenantDirectory(Protocol):
-    def limits_of(self, tenant: str) -> TenantLimits | None:
-        """None when it has none of its own, so that the server's defaults hold for it."""
 
 
 ANYONE = Principal()

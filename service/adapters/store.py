@@ -173,9 +173,16 @@ class AdapterStore:
 
     def keeps(self, digest: str, tenant: str) -> bool:
         """Whether a version of the tenant has this content, deleted or not."""
-        kept = self.live_digests(tenant)
-        kept |= {one.version.digest for h in self._of(tenant) for one in h.deleted.values()}
-        return digest in kept and digest in self._manifests
+        return digest in self.kept_of(tenant) and digest in self._manifests
+
+    def kept_of(self, tenant: str) -> set[str]:
+        """Content of the tenant's versions, deleted ones included."""
+        deleted = (one.version.digest for h in self._of(tenant) for one in h.deleted.values())
+        return self.live_digests(tenant).union(deleted)
+
+    def num_adapters(self, tenant: str) -> int:
+        """Names of the tenant that lead to a version."""
+        return sum(bool(history.versions) for history in self._of(tenant))
 
     def kept_digests(self, given_up: Mapping[str, Collection[int]] | None = None) -> set[str]:
         """Content of versions, deleted ones included but for the numbers `given_up` by name."""

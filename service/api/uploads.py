@@ -15,6 +15,7 @@ from service.adapters.limits import AdapterLimits
 from service.adapters.staging import Staging
 from service.errors import InvalidRequest, UnsupportedUpload, UploadTooLarge
 from service.handlers.adapters import AdapterService
+from service.tenancy import qualified
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -36,10 +37,12 @@ async def receive_upload(
     expected = _content_length(request)
     if expected > limit:
         raise UploadTooLarge(f"More than {adapters.limits.max_upload_bytes} bytes.")
+    adapters.quotas.check_announced(tenant, max(0, expected - _MAX_OVERHEAD_BYTES))
     staging = await adapters.open_staging(expected)
 
     def check_name(name: str) -> None:
         adapters.check_name(name, tenant)
+        adapters.quotas.check_name(qualified(tenant, name))
 
     try:
         form = UploadForm(boundary, staging, adapters.limits, check_name)

@@ -33,6 +33,7 @@ from service.errors import (
     NameConflict,
     Refusal,
 )
+from service.handlers.adapter_quotas import AdapterQuotas
 from service.handlers.adapter_size import check_size
 from service.handlers.adapter_views import AdapterView, PublishResult, Tier
 from service.handlers.aliases import AliasService
@@ -44,6 +45,7 @@ from service.handlers.expiry import ExpiryService
 from service.handlers.folder_import import FolderImporter
 from service.handlers.name_audit import NameAudit
 from service.handlers.pins import PinBoard
+from service.handlers.quotas import LimitsOf, unlimited
 from service.handlers.verification import Verifier
 from service.handlers.visible import VisibleAdapters
 from service.phases import phase
@@ -79,12 +81,13 @@ class AdapterService:
         audit: AuditLog | None = None,
         pin: Callable[[Sequence[AdapterRef]], object] = len,
         pinned_bytes: int | None = None,
+        limits_of: LimitsOf = unlimited,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`unload` and `resident_tier` take a digest and speak of the engine's memory, which
         holds adapters of up to `max_compiled_bytes`; what is deleted stays for the retention.
         `pin` tells it which versions to hold, of `pinned_bytes` at most. `audit` is by default one
-        over the store's own logs."""
+        over the store's own logs; `limits_of` takes a tenant."""
         self.limits = limits
         self.registry = registry
         self._store = store
@@ -101,6 +104,7 @@ class AdapterService:
         self._directory = Directory(
             store, cache, registry, base, resident_tier, deleted_retention_s, clock
         )
+        self.quotas = AdapterQuotas(store, limits_of)
         self._audit = NameAudit(audit or AuditLog(store.logs), store)
         pins = PinBoard(store, registry, self._bytes_in_memory, pin, pinned_bytes)
         self._directory.is_pin_held = pins.is_held
@@ -113,6 +117,7 @@ class AdapterService:
             self._directory,
             self._changes,
             self._audit,
+            self.quotas,
             unload=unload,
             retention_s=deleted_retention_s,
             clock=clock,
@@ -210,6 +215,7 @@ class AdapterService:
     ) -> PublishResult:
         try:
             self.check_name(bare_name(name), tenant_of(name))
+            self.quotas.check_name(name)
             self._check_convert_rank(convert_rank)
             if lifetime is not None:
                 lifetime.end(int(self._clock()))  # refused before anything is compiled
@@ -263,6 +269,7 @@ class AdapterService:
         if not self._store.keeps(outcome.manifest.digest, tenant_of(name)):
             await self.deletions.make_room(outcome.manifest.num_bytes)
         async with self._changes.lock, self._audit.of(Action.ADAPTER_PUBLISH, name):
+            self.quotas.check_content(name, outcome.manifest)
             with phase("commit"):
                 published = await self._changes.in_thread(
                     self._commit, name, outcome, verdict, lifetime

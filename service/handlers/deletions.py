@@ -20,6 +20,7 @@ from service.adapters.naming import Selector
 from service.adapters.registry import AdapterRegistry
 from service.adapters.store import AdapterStore
 from service.errors import NameConflict, RepertoireError, StoreFull
+from service.handlers.adapter_quotas import AdapterQuotas
 from service.handlers.adapter_views import AdapterView
 from service.handlers.aliases import Expected
 from service.handlers.audit import Action
@@ -41,6 +42,7 @@ class DeletionService:
         directory: Directory,
         changes: Changes,
         audit: NameAudit,
+        quotas: AdapterQuotas,
         *,
         unload: Callable[[str], object],
         retention_s: float,
@@ -53,6 +55,7 @@ class DeletionService:
         self._directory = directory
         self._changes = changes
         self._audit = audit
+        self._quotas = quotas
         self._unload = unload
         self._retention_s = retention_s
         self._clock = clock
@@ -118,7 +121,8 @@ class DeletionService:
     ) -> AdapterView:
         """One version, or without a number the whole name as it was when it was deleted.
 
-        Raises `AdapterNotFound`, `NameConflict`, `PreconditionFailed` or `StoreFull`.
+        Raises `AdapterNotFound`, `NameConflict`, `PreconditionFailed`, `StoreFull` or
+        `QuotaExceeded`.
         """
         now = self._clock()
 
@@ -127,6 +131,7 @@ class DeletionService:
             alive = recoverable(history, now, self._retention_s)
             restore = restore_for(name, history, number, alive, self._has_content, int(now))
             self._store.check_num_adapters(name)
+            self._quotas.check_name(name)
             return restore
 
         return await self._changes.finish(self._restore(name, decide))

@@ -17,6 +17,7 @@ from service.core import AdapterRef
 from service.handlers.adapter_views import PublishResult
 from service.handlers.adapters import AdapterService
 from service.handlers.verification import Verifier
+from service.tenancy import UNLIMITED, TenantLimits
 
 
 @dataclass
@@ -32,6 +33,8 @@ class House:
     """By default the real child."""
     deleted_retention_s: float = 0.0
     pinned_bytes: int | None = None
+    tenant_limits: TenantLimits = UNLIMITED
+    """Of every tenant."""
     skipped_s: float = 0.0
     """How far this control plane's clock is ahead."""
 
@@ -66,6 +69,7 @@ class House:
             pin=self._pin,
             pinned_bytes=self.pinned_bytes,
             clock=self._now,
+            limits_of=lambda tenant: self.tenant_limits,
         )
 
     def _now(self) -> float:

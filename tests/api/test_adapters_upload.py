@@ -23,7 +23,7 @@ from service.api import adapters as routes, aliases, deletions
 from service.api.dependencies import get_principal
 from service.api.exceptions import error_response
 from service.errors import RepertoireError
-from service.tenancy import Principal
+from service.tenancy import Principal, TenantLimits
 from tests.adapters.house import House
 from tests.adapters.peft_folders import make_lora
 from tests.adapters.tiny_base import TinyBase, make_base
@@ -343,3 +343,28 @@ def test_a_hostile_upload_does_not_hold_up_the_others(
         assert good.status_code == 201
         codes = {one.result().json()["error"]["reasons"][0]["code"] for one in pending}
         assert codes == {"too_expensive"}
+
+
+def test_an_upload_that_announces_more_than_its_tenant_may_keep_is_not_read(
+    client: TestClient, house: House
+) -> None:
+    house.tenant_limits = TenantLimits(max_adapter_bytes=1000)
+
+    def never() -> Iterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    headers = {"content-type": "multipart/form-data; boundary=b", "content-length": "1049577"}
+    answer = client.post("/v1/adapters", content=never(), headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["error"]["code"] == "quota_exceeded"
+    assert "max_adapter_bytes" in answer.json()["error"]["message"]
+
+
+def test_a_name_too_many_is_refused_before_its_files_are_read(
+    client: TestClient, house: House, folder: Path
+) -> None:
+    house.tenant_limits = TenantLimits(max_adapters=1)
+    for name, status in (("one", 201), ("two", 403), ("one", 200)):
+        answer = client.post("/v1/adapters", data={"name": name}, files=parts(folder))
+        assert answer.status_code == status

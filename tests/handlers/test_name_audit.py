@@ -58,7 +58,12 @@ def test_every_change_of_a_name_is_recorded(house: House, lora: Lora) -> None:
         await service.delete("a")
         done = [step for step in await steps(house) if step[0] != "gc"]
         assert done == [
-            ("adapter.publish", "a", {}, {"current": 1, "versions.1": one}),
+            (
+                "adapter.publish",
+                "a",
+                {},
+                {"current": 1, "versions.1": one},
+            ),
             ("adapter.publish", "a", {"current": 1}, {"current": 2, "versions.2": two}),
             (
                 "adapter.move",
@@ -69,7 +74,12 @@ def test_every_change_of_a_name_is_recorded(house: House, lora: Lora) -> None:
             ("adapter.rollback", "a", {"current": 1}, {"current": 2}),
             ("adapter.move", "a", {"aliases.canary": {"1": 95, "2": 5}}, {}),
             ("version.delete", "a", {"versions.1": one}, {}),
-            ("adapter.delete", "a", {"current": 2, "versions.2": two}, {}),
+            (
+                "adapter.delete",
+                "a",
+                {"current": 2, "versions.2": two},
+                {},
+            ),
         ]
         assert {one.actor for one in await entries(house)} == {Actor("default", "k1", "req-1")}
 
@@ -92,10 +102,11 @@ def test_what_changes_nothing_or_fails_is_not_recorded(house: House, lora: Lora)
 
 def test_a_tenants_adapter_is_its_own_business(house: House, lora: Lora) -> None:
     async def scenario() -> None:
-        house.service.check_name = lambda name: None
         await house.publish("red/a", lora(1))
-        (entry,) = await entries(house, "red")
-        assert (entry.tenant, entry.target) == ("red", "a")
+        await house.service.aliases.move("red/a", WantedMove(visibility=("blue",)))
+        published, shared = await entries(house, "red")
+        assert (published.tenant, published.target) == ("red", "a")
+        assert (shared.before, shared.after) == ({}, {"visibility": ["blue"]})
         assert await entries(house, "blue") == await entries(house, "default") == []
 
     run(house, scenario)
