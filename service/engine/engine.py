@@ -246,11 +246,10 @@ class Engine:
             f"The adapter {sequence.adapter.label} was not in memory within"
             f" {self._cold_limit(sequence):g} seconds"
         )
-        is_coming = self._cold.is_loading(sequence.adapter.digest)
-        if sequence.status is SequenceStatus.WARMING or not is_coming:
-            return ColdLoadTimeout(
-                f"{message}; others are before it, or memory is full; try later."
-            )
+        if sequence.status is SequenceStatus.WARMING:
+            return ColdLoadTimeout(f"{message}: the device is full of adapters in use. Try later.")
+        if not self._cold.is_loading(sequence.adapter.digest):
+            return ColdLoadTimeout(f"{message}: others are loaded before it. Try later.")
         seconds = self._residency.mean_load_seconds
         return ColdLoadTimeout(f"{message}; its load goes on, try again.", math.ceil(seconds) or 1)
 

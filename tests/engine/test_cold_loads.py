@@ -187,7 +187,7 @@ def test_a_load_that_has_not_begun_is_not_said_to_go_on(clock: Clock) -> None:
     machine = Machine(host_bytes=PAGE)
     machine.add(adapter=ref(1))
     refused = machine.add(adapter=ref(2), max_cold_s=0)
-    assert "or memory is full" in str(machine.outcomes[refused].error)
+    assert "others are loaded before it" in str(machine.outcomes[refused].error)
     assert set(machine.loader.pending) == {"digest1"}
 
 
