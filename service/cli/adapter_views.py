@@ -41,6 +41,8 @@ def _details(adapter: "Adapter") -> Iterator["RenderableType"]:
         "tenant": adapter.tenant,
         "visibility": _visibility(adapter),
         "aliases": _aliases(adapter),
+        "pinned": _pinned(adapter),
+        "expires": moment(adapter.expires_at) if adapter.expires_at else "",
         "etag": adapter.etag,
     }
     yield facts(about | (_current(now) if now else {}))
@@ -115,6 +117,12 @@ def converted(conversion: "Conversion | None") -> str:
         f"of {conversion.kind} to rank {conversion.rank}: largest error of a module "
         f"{conversion.max_error:.2g}, mean KL {conversion.mean_kl:.2g}"
     )
+
+
+def _pinned(adapter: "Adapter") -> str:
+    if adapter.pin_over_limit:
+        return "yes, but not held: pinned names have grown beyond what they may take"
+    return "yes" if adapter.pinned else ""
 
 
 def _visibility(adapter: "Adapter") -> str:

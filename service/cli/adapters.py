@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from service.cli import changes
 from service.cli.adapter_views import checked, converted, listed, shown
-from service.cli.arguments import add_model, add_name
+from service.cli.arguments import add_model, add_name, duration
 from service.cli.command import Command, Output
 from service.cli.progress import sending, waiting
 from service.cli.render import facts, size
@@ -22,6 +22,7 @@ def _push(client: "Client", options: Namespace) -> Output:
             options.source,
             convert=options.convert,
             rank=options.rank,
+            ttl_s=options.ttl,
             on_progress=on_progress,
         )
     is_what = "is now" if made.created else "already was"
@@ -73,6 +74,9 @@ def _add_push(parser: ArgumentParser) -> None:
         "--convert", choices=("lora",), help="approximate another kind by a LoRA of --rank"
     )
     parser.add_argument("--rank", type=int, help="rank of that LoRA")
+    parser.add_argument(
+        "--ttl", type=duration, metavar="7d", help="after which the name is deleted by itself"
+    )
 
 
 def _add_list(parser: ArgumentParser) -> None:

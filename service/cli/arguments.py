@@ -1,7 +1,11 @@
 """Arguments that several commands have."""
 
+import re
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import date
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 
 
 def add_name(parser: ArgumentParser) -> None:
@@ -31,3 +35,11 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no day like 2026-03-05") from None
+
+
+def duration(text: str) -> int:
+    """Seconds of `90d`, `12h`, `30m` or `60s`."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ArgumentTypeError(f"{text!r} is no duration like 90d, 12h, 30m or 60s")
+    return int(found[1]) * _SECONDS[found[2]]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from service.cli.adapter_views import shown
-from service.cli.arguments import add_condition, add_model, add_name
+from service.cli.arguments import add_condition, add_model, add_name, duration
 from service.cli.command import Command, Output
 from service.cli.progress import waiting
 from service.cli.render import facts, size, table
@@ -48,6 +48,14 @@ def _target(text: str) -> tuple[str, int | Mapping[int, int] | None]:
 def _share(client: "Client", options: Namespace) -> Output:
     visibility = options.visibility or options.tenants.split(",")
     return shown(client.adapters.share(options.name, visibility, if_match=options.if_match))
+
+
+def _pin(client: "Client", options: Namespace) -> Output:
+    return shown(client.adapters.pin(options.name, not options.off, if_match=options.if_match))
+
+
+def _expire(client: "Client", options: Namespace) -> Output:
+    return shown(client.adapters.expire(options.name, options.after, if_match=options.if_match))
 
 
 def _rollback(client: "Client", options: Namespace) -> Output:
@@ -109,6 +117,20 @@ def _add_share(parser: ArgumentParser) -> None:
     add_condition(parser)
 
 
+def _add_pin(parser: ArgumentParser) -> None:
+    add_name(parser)
+    parser.add_argument("--off", action="store_true", help="let it leave memory again")
+    add_condition(parser)
+
+
+def _add_expire(parser: ArgumentParser) -> None:
+    add_name(parser)
+    when = parser.add_mutually_exclusive_group(required=True)
+    when.add_argument("--after", type=duration, metavar="7d", help="from now on")
+    when.add_argument("--never", dest="after", action="store_const", const=None, help="it stays")
+    add_condition(parser)
+
+
 def _add_rollback(parser: ArgumentParser) -> None:
     add_name(parser)
     add_condition(parser)
@@ -131,6 +153,8 @@ def _add_collect(parser: ArgumentParser) -> None:
 COMMANDS = (
     Command("alias", "move aliases and the current version, together", _alias, _add_alias),
     Command("share", "say who may use an adapter beside its owner", _share, _add_share),
+    Command("pin", "keep an adapter in host memory, used or not", _pin, _add_pin),
+    Command("expire", "say when an adapter is deleted by itself", _expire, _add_expire),
     Command("rollback", "back to the version before", _rollback, _add_rollback),
     Command("rm", "delete an adapter, or one version of it", _remove, _add_remove),
     Command("restore", "bring back what was deleted", _restore, _add_restore),

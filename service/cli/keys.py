@@ -1,18 +1,15 @@
 """`keys …`: made, listed, revoked."""
 
-import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from service.cli.arguments import duration
 from service.cli.command import Command, Output
 from service.cli.render import facts, moment, table
 from service.tenancy import Role
 
 if TYPE_CHECKING:
     from service.client import Client
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 
 
 def _create(client: "Client", options: Namespace) -> Output:
@@ -62,14 +59,6 @@ def _expiry(expires_at: int | None) -> str:
     return "never" if expires_at is None else moment(expires_at)
 
 
-def _duration(text: str) -> int:
-    """Seconds of `90d`, `12h`, `30m` or `60s`."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ArgumentTypeError(f"{text!r} is no duration like 90d, 12h, 30m or 60s")
-    return int(found[1]) * _SECONDS[found[2]]
-
-
 def _add_create(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--role",
@@ -80,7 +69,7 @@ def _add_create(parser: ArgumentParser) -> None:
     _add_tenant(parser)
     parser.add_argument("--label", default="", help="whose it is, what it is for")
     parser.add_argument(
-        "--expires-in", type=_duration, metavar="90d", help="by default it never expires"
+        "--expires-in", type=duration, metavar="90d", help="by default it never expires"
     )
     parser.add_argument(
         "--min-priority",

@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "what a running server is, and whether it takes requests",
     "adapters": "its adapters: publish, look at, change",
     "keys": "its API keys: make, list, revoke",
+    "usage": "who used how much of it",
     "audit": "who changed what on it",
     "tenants": "who shares it: make, list, limit",
 }
@@ -91,6 +92,10 @@ def _operations(name: str) -> Command | Commands:
             from service.cli import tenants
 
             return tenants.COMMANDS
+        case "usage":
+            from service.cli import usage
+
+            return usage.COMMAND
         case "audit":
             from service.cli import audit
 

@@ -1,6 +1,6 @@
 """One call as data: what is sent, and what its answer is read as."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -20,8 +20,8 @@ class Call(Generic[R]):
     method: str
     path: str
     result: type[R]
-    query: Mapping[str, str | int | None] = field(default_factory=dict)
-    """Without those that are None."""
+    query: Mapping[str, str | int | Sequence[str] | None] = field(default_factory=dict)
+    """Without those that are None; a sequence is the parameter several times."""
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     upload: Upload | None = None

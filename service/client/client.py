@@ -31,6 +31,8 @@ class Adapters:
     get = Sends(adapters.get)
     move = Sends(adapters.move)
     share = Sends(adapters.share)
+    pin = Sends(adapters.pin)
+    expire = Sends(adapters.expire)
     rollback = Sends(adapters.rollback)
     delete = Sends(adapters.delete)
     restore = Sends(adapters.restore)
@@ -68,6 +70,8 @@ class AsyncAdapters:
     get = AsyncSends(adapters.get)
     move = AsyncSends(adapters.move)
     share = AsyncSends(adapters.share)
+    pin = AsyncSends(adapters.pin)
+    expire = AsyncSends(adapters.expire)
     rollback = AsyncSends(adapters.rollback)
     delete = AsyncSends(adapters.delete)
     restore = AsyncSends(adapters.restore)
@@ -120,6 +124,7 @@ class Client:
     ready = Sends(operations.ready)
     models = Lists(operations.models)
     audit = Lists(reports.audit)
+    usage = Lists(reports.usage)
 
     def close(self) -> None:
         self.transport.http.close()
@@ -160,6 +165,7 @@ class AsyncClient:
     ready = AsyncSends(operations.ready)
     models = AsyncLists(operations.models)
     audit = AsyncLists(reports.audit)
+    usage = AsyncLists(reports.usage)
 
     async def aclose(self) -> None:
         await self.transport.http.aclose()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service.client import Client
@@ -104,6 +105,29 @@ def test_who_changed_what_is_listed_page_by_page(line: Line) -> None:
     assert len(line("audit", "--to", "2020-01-01").splitlines()) == 1, "the head alone"
     with Client(line.url, OPERATOR) as client:
         assert [one.id for one in client.audit(page_size=1)] == [one.id for one in client.audit()]
+
+
+def test_usage_is_told_apart_as_asked(line: Line, lora: Callable[[int], Path]) -> None:
+    line("adapters", "push", lora(1), "--name", "a")
+    for model in ("a", "a", "tiny-base"):
+        body = {"model": model, "prompt": [5, 6, 7], "max_tokens": 4}
+        headers = {"Authorization": f"Bearer {OPERATOR}"}
+        assert httpx.post(f"{line.url}/v1/completions", json=body, headers=headers).is_success
+    by_tenant = json.loads(line("usage", "--json"))
+    assert [(one["tenant"], one["requests"], one["prompt_tokens"]) for one in by_tenant] == [
+        ("default", 3, 9)
+    ]
+    head, first, second, total = line("usage", "--by", "version").splitlines()
+    assert head.split()[:3] == ["ADAPTER", "VERSION", "REQUESTS"]
+    assert first.split()[:3] == ["a", "1", "2"]
+    assert second.split()[:3] == ["tiny-base", "-", "1"]
+    assert total.split()[:2] == ["total", "3"]
+    by_day = json.loads(line("usage", "--by", "day", "--tenant", "default", "--json"))
+    assert len(by_day) == 1
+    assert len(by_day[0]["day"]) == len("2026-03-05")
+    with Client(line.url, OPERATOR) as client:
+        pages = [one.id for one in client.usage(group_by=["adapter"], page_size=1)]
+    assert len(set(pages)) == 2
 
 
 @pytest.mark.parametrize("wrong", ["yesterday", "2026-13-01", "1.1.2026"])

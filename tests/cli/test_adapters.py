@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,22 @@ def test_what_is_deleted_comes_back(line: Line, lora: Loras) -> None:
     assert json.loads(line("adapters", "gc", "--json"))["versions"] == []
     assert line("adapters", "restore", "a").startswith("a is at version 2\n")
     assert "neither NAME nor" in line("adapters", "restore", "a@stable", status=2)
+
+
+def test_a_name_is_pinned_and_ends_by_itself(line: Line, lora: Loras) -> None:
+    line("adapters", "push", lora(1), "--name", "a", "--ttl", "7d")
+    shown = json.loads(line("adapters", "pin", "a", "--json"))
+    in_a_week = time.time() + 7 * 86_400
+    assert shown["pinned"]
+    assert in_a_week - 60 <= shown["expires_at"] <= in_a_week + 1
+    text = line("adapters", "show", "a")
+    assert "pinned          yes" in text
+    assert "expires         20" in text
+    assert not json.loads(line("adapters", "pin", "a", "--off", "--json"))["pinned"]
+    assert json.loads(line("adapters", "expire", "a", "--never", "--json"))["expires_at"] is None
+    later = json.loads(line("adapters", "expire", "a", "--after", "2h", "--json"))["expires_at"]
+    assert later <= time.time() + 7201
+    assert "required" in line("adapters", "expire", "a", status=2)
 
 
 def test_a_version_is_warmed(line: Line, lora: Loras) -> None:

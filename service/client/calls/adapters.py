@@ -34,19 +34,21 @@ def push(
     *,
     convert: str | None = None,
     rank: int | None = None,
+    ttl_s: int | None = None,
     on_progress: Progress | None = None,
 ) -> Call[PublishedAdapter]:
     """Publish a PEFT folder or an archive of one.
 
-    `convert="lora"` with a `rank` approximates another kind. Content that is there already makes
-    no second version, so an upload that was turned away is simply sent again.
+    `convert="lora"` with a `rank` approximates another kind; `ttl_s` is after how many seconds the
+    name is deleted. Content that is there already makes no second version, so an upload that was
+    turned away is simply sent again.
     """
     tenant, own = split(name)
     return Call(
         "POST",
         _ROOT,
         PublishedAdapter,
-        query={"convert": convert, "rank": rank, "tenant": tenant},
+        query={"convert": convert, "rank": rank, "ttl_s": ttl_s, "tenant": tenant},
         upload=Upload(Path(source), {"name": own}, on_progress),
         timeout_s=LONG_S,
     )
@@ -89,6 +91,16 @@ def share(
     """Who may use it beside its owner: `private`, `public`, or a list of tenants."""
     wanted = visibility if isinstance(visibility, str) else {"tenants": list(visibility)}
     return _call("PATCH", name, "", Adapter, {"visibility": wanted}, if_match=if_match)
+
+
+def pin(name: str, pinned: bool = True, *, if_match: str | None = None) -> Call[Adapter]:
+    """Whether what the name and its aliases lead to stays in host memory, used or not."""
+    return _call("PATCH", name, "", Adapter, {"pinned": pinned}, if_match=if_match)
+
+
+def expire(name: str, ttl_s: int | None, *, if_match: str | None = None) -> Call[Adapter]:
+    """After how many seconds from now the name is deleted; None = never."""
+    return _call("PATCH", name, "", Adapter, {"ttl_s": ttl_s}, if_match=if_match)
 
 
 def rollback(name: str, *, if_match: str | None = None) -> Call[Adapter]:

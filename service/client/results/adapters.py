@@ -89,6 +89,12 @@ class Adapter(Result):
     """Whose it is."""
     visibility: str | SharedWith | None
     """`private`, `public` or some tenants; None for those who do not own it."""
+    pinned: bool
+    """Whether what it leads to stays in host memory."""
+    pin_over_limit: bool
+    """It is pinned but not held: pinned names have grown beyond what they may take."""
+    expires_at: int | None
+    """Unix seconds at which the name is deleted; None = never."""
     state: str
     """`ready`, `errored` or `deleted`."""
     created_at: int | None

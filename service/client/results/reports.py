@@ -1,6 +1,7 @@
 """What the server says about what was done with it."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from service.client.results.base import Result
@@ -26,3 +27,19 @@ class AuditRecord(Result):
     before: Mapping[str, Any]
     after: Mapping[str, Any]
     request_id: str
+
+
+class UsageRecord(Result):
+    """None where it was not asked to tell apart."""
+
+    id: str
+    day: date | None
+    tenant: str | None
+    adapter: str | None
+    version: str | None
+    requests: int
+    errors: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    loaded_bytes: int
