@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.__main__ import main
-from service.command_line import parse_command_line
+from service.cli.parser import parse_command_line
 from service.errors import ConfigurationError
 from tests.api.conftest import World, serve, wait_until
 from tests.server import free_port
