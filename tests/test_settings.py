@@ -12,7 +12,9 @@ from service.errors import ConfigurationError
 from service.settings import Settings, unknown_variables
 
 SERVE = ["serve", "--base-model", "demo/base"]
-UNITS = r"\((path|name|number|count|tokens|seconds|fraction|switch|text|name or IP)\)|Bytes|path"
+UNITS = (
+    r"\((path|URL|name|number|count|tokens|seconds|fraction|switch|text|name or IP)\)|Bytes|path"
+)
 
 
 @pytest.fixture(autouse=True)
