@@ -11,10 +11,10 @@ URL ?= http://127.0.0.1:$(PORT)
 export REPERTOIRE_PORT ?= $(PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test test-crash test-kinds test-fuzz bench-eviction support-table lint format demo-eval clean
+.PHONY: help install install-dev serve test test-crash test-kinds test-fuzz bench-eviction bench-fairness support-table lint format demo-eval clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed ## make .venv with what the server needs
 
@@ -40,6 +40,9 @@ test-fuzz: install-dev ## hostile input, the long form (FUZZ_CASES=1000 of each 
 
 bench-eviction: install-dev ## eviction policies compared on a Zipf trace
 	$(BIN)/python -m tests.bench.eviction
+
+bench-fairness: install-dev ## streams beside a storm of cold adapters; shares under unequal load
+	$(BIN)/python -m tests.bench.fairness
 
 support-table: install-dev ## write KINDS.md anew: what becomes of each kind on each architecture
 	$(BIN)/python -m tests.contract.support
