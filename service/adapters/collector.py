@@ -41,6 +41,10 @@ class Collector:
         self._forms = forms
         self._retention_s = retention_s
 
+    def has_expired(self, now: float) -> bool:
+        """Whether a collection might free anything; looks at no disk."""
+        return next(self._expired(now, set()), None) is not None
+
     def collect(
         self, now: float, in_use: Collection[str] = (), *, is_dry_run: bool = False
     ) -> Freed:

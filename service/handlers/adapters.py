@@ -229,21 +229,9 @@ class AdapterService:
                 check_size(outcome.manifest, self._base.dtype, self._max_compiled_bytes)
                 async with self._held(name, outcome.manifest):
                     verdict = await self._check_exact(name, outcome, staging.work)
-                    published, revision = await self._commit_checked(
-                        name, outcome, verdict, lifetime
-                    )
+                    return await self._commit_checked(name, outcome, verdict, lifetime)
         finally:
             await self._changes.in_thread(staging.discard)
-        version = self._directory.view_version(name, published.version)
-        assert version is not None
-        return PublishResult(
-            name,
-            version,
-            published.is_created,
-            outcome.warnings,
-            outcome.unused_files,
-            revision,
-        )
 
     @asynccontextmanager
     async def _held(self, name: str, manifest: Manifest) -> AsyncIterator[None]:
@@ -262,8 +250,7 @@ class AdapterService:
         outcome: CompileOutcome,
         verdict: Verdict | None,
         lifetime: Lifetime | None,
-    ) -> tuple[Published, int]:
-        """And the adapter's revision."""
+    ) -> PublishResult:
         await self.deletions.delete_expired(name, self._clock())
         # Not whether anybody has the content: how full the store is must not tell that.
         if not self._store.keeps(outcome.manifest.digest, tenant_of(name)):
@@ -275,7 +262,17 @@ class AdapterService:
                     self._commit, name, outcome, verdict, lifetime
                 )
             self._directory.register(name)
-            return published, self._store.history(name).num_operations
+            # Still under the lock: it may be deleted and freed before anybody is told of it.
+            version = self._directory.view_version(name, published.version)
+            assert version is not None
+            return PublishResult(
+                name,
+                version,
+                published.is_created,
+                outcome.warnings,
+                outcome.unused_files,
+                self._store.history(name).num_operations,
+            )
 
     def _check_convert_rank(self, rank: int | None) -> None:
         if rank is not None and rank > self.limits.max_lora_rank:

@@ -148,6 +148,8 @@ class DeletionService:
         try:
             self._check_room(num_bytes, num_disk_bytes)
         except StoreFull:
+            if not self._collector.has_expired(self._clock()):
+                raise
             await self.collect()
             self._check_room(num_bytes, num_disk_bytes)
 

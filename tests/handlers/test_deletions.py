@@ -333,7 +333,7 @@ def test_collections_under_load_touch_nothing_that_is_used(
 
     async def change(name: str, seeds: tuple[int, ...]) -> None:
         draw = random.Random(name)
-        for _ in range(25):
+        for _ in range(12):
             for seed in seeds:
                 await house.publish(name, lora(seed))
             await house.service.delete(name)
@@ -365,5 +365,5 @@ def test_collections_under_load_touch_nothing_that_is_used(
         assert house.store.stored_digests() == []
 
     run(house, scenario)
-    assert num_served > 100
-    assert sum(one.num_objects for one in freed) > 5
+    assert num_served > 50
+    assert sum(one.num_objects for one in freed) > 2
