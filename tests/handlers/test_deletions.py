@@ -3,6 +3,7 @@
 import asyncio
 import random
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,23 @@ def test_content_in_use_stays_beyond_its_grace(house: House, lora: Lora) -> None
     with_two_versions(house, lora, scenario)
 
 
+class Remembering:
+    """Compiles every content once, so that many publishes take little time."""
+
+    def __init__(self, compiler, kept: Path) -> None:
+        self._compiler = compiler
+        self._kept = kept
+        self._outcomes: dict[bytes, CompileOutcome] = {}
+
+    def compile(self, source: Path, work: Path, *arguments, **options) -> CompileOutcome:
+        key = (source / "adapter_model.safetensors").read_bytes()
+        if key not in self._outcomes:
+            made = self._compiler.compile(source, work, *arguments, **options)
+            kept = shutil.copyfile(made.compiled, self._kept / made.manifest.digest)
+            self._outcomes[key] = replace(made, compiled=kept)
+        return replace(self._outcomes[key], folder=source)
+
+
 class CollectingVerifier:
     """An upload is checked for long enough that every grace ends and everything is collected."""
 
@@ -204,6 +222,39 @@ def test_a_collection_takes_nothing_from_an_upload(
         await house.service.deletions.collect()
         house.cache.drop(ref.digest)
         house.cache.open(ref).close()
+
+    run(house, scenario)
+
+
+class LateVerifier(CollectingVerifier):
+    """Looks at an upload when the collection that was running is over."""
+
+    async def verify(self, ref: AdapterRef, folder: Path, work: Path) -> Verdict:
+        await asyncio.sleep(0.4)
+        self.house.cache.open(ref).close()
+        return Verdict(True, 0.0, 0.0, 1e-4, "float32", 1, 0)
+
+
+def test_an_upload_waits_for_a_collection_that_has_begun(
+    tmp_path: Path, base: TinyBase, lora: Lora, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier = LateVerifier()
+    house = House(
+        tmp_path / "store", base.description, verifier=verifier, deleted_retention_s=GRACE
+    )
+    house = replace(house, compiler=Remembering(house.compiler, tmp_path))
+    verifier.house = house
+
+    async def scenario() -> None:
+        await house.publish("a", lora(1))
+        await house.service.delete("a")
+        house.skipped_s = GRACE
+        drop = house.cache.drop
+        monkeypatch.setattr(house.cache, "drop", lambda digest: (time.sleep(0.2), drop(digest)))
+        collection = asyncio.create_task(house.service.deletions.collect())
+        await asyncio.sleep(0.05)
+        await house.publish("b", lora(1))
+        assert (await collection).num_objects == 1
 
     run(house, scenario)
 
@@ -288,23 +339,6 @@ def test_without_a_grace_content_goes_when_the_last_request_has(
             await house.service.deletions.restore("a", 1)
 
     with_two_versions(house, lora, scenario)
-
-
-class Remembering:
-    """Compiles every content once, so that many publishes take little time."""
-
-    def __init__(self, compiler, kept: Path) -> None:
-        self._compiler = compiler
-        self._kept = kept
-        self._outcomes: dict[bytes, CompileOutcome] = {}
-
-    def compile(self, source: Path, work: Path, *arguments, **options) -> CompileOutcome:
-        key = (source / "adapter_model.safetensors").read_bytes()
-        if key not in self._outcomes:
-            made = self._compiler.compile(source, work, *arguments, **options)
-            kept = shutil.copyfile(made.compiled, self._kept / made.manifest.digest)
-            self._outcomes[key] = replace(made, compiled=kept)
-        return replace(self._outcomes[key], folder=source)
 
 
 def test_collections_under_load_touch_nothing_that_is_used(
