@@ -13,6 +13,7 @@ from service.adapters.history import (
 )
 from service.adapters.naming import Selector
 from service.errors import AdapterNotFound, NameConflict, VersionInUse
+from service.tenancy import bare_name
 
 HasContent = Callable[[str], bool]
 """Whether the store still has the content of a digest, undamaged."""
@@ -54,7 +55,7 @@ def delete_version_for(
     """`wanted` says a number or a digest. Raises `AdapterNotFound` or `VersionInUse`."""
     version = _version_of(name, history, wanted)
     if pointers := pointers_to(history, version.number):
-        raise VersionInUse(f"{name}@{version.number}", pointers)
+        raise VersionInUse(f"{bare_name(name)}@{version.number}", pointers)
     return DeleteVersion(version.number, created_at)
 
 
@@ -85,7 +86,7 @@ def restore_for(
         numbers = [number]
     for one in numbers:
         if not has_content(history.deleted[one].version.digest):
-            raise NameConflict(f"The stored content of {name}@{one} is damaged or gone.")
+            raise NameConflict(f"The stored content of {bare_name(name)}@{one} is damaged or gone.")
     return Restore(created_at, number)
 
 
@@ -111,7 +112,7 @@ def _numbers_of_name(
     name: str, history: NameHistory, recoverable: Collection[int]
 ) -> Collection[int]:
     if history.versions:
-        raise NameConflict(f"{name!r} is not deleted; say which version is to be restored.")
+        raise NameConflict(f"{bare_name(name)!r} is not deleted; say which version is to be restored.")
     if history.grave is None or not is_restorable(history, recoverable):
         raise AdapterNotFound(name)
     return sorted(history.grave.numbers)
@@ -120,11 +121,14 @@ def _numbers_of_name(
 def _check_version(
     name: str, history: NameHistory, number: int, recoverable: Collection[int]
 ) -> None:
+    shown = bare_name(name)
     if number in history.versions:
-        raise NameConflict(f"{name}@{number} is not deleted.")
+        raise NameConflict(f"{shown}@{number} is not deleted.")
     if number not in recoverable:
         raise AdapterNotFound(f"{name}@{number}")
     digest = history.deleted[number].version.digest
     for other in history.versions.values():
         if other.digest == digest:
-            raise NameConflict(f"The content of {name}@{number} is that of {name}@{other.number}.")
+            raise NameConflict(
+                f"The content of {shown}@{number} is that of {shown}@{other.number}."
+            )

@@ -27,7 +27,7 @@ from service.errors import (
 )
 from tests.adapters.house import House
 from tests.adapters.tiny_base import TinyBase
-from tests.handlers.test_adapters_publish import Lora, run
+from tests.handlers.test_adapters_publish import ANYONE, Lora, run
 
 GRACE = 1000.0
 FIRST = Selector("a", number=1)
@@ -90,20 +90,20 @@ def test_a_name_comes_back_as_it_was_after_a_restart(house: House, lora: Lora) -
         await house.service.delete("a")
         with pytest.raises(AdapterNotFound):
             house.service.get("a")
-        assert house.service.list(10, None)[0] == []
+        assert house.service.visible.list(ANYONE, None, 10, None)[0] == []
 
     async def restore() -> None:
-        (view,), has_more = second.service.deletions.list_deleted(10, None)
+        (view,), has_more = second.service.visible.list_deleted(ANYONE, None, 10, None)
         assert (view.name, view.state, has_more) == ("a", "deleted", False)
         assert [one.number for one in view.deleted] == [1, 2]
-        assert second.service.deletions.list_deleted(10, "a") == ([], False)
+        assert second.service.visible.list_deleted(ANYONE, None, 10, "a") == ([], False)
         with pytest.raises(PreconditionFailed):
             await second.service.deletions.restore("a", expected={view.revision - 1})
         shown = await second.service.deletions.restore("a", expected={view.revision})
         assert shown.current.number == 1
         assert shown.aliases == {"canary": ((1, 95), (2, 5))}
         assert second.registry.resolve("a@canary").version == 1
-        assert second.service.deletions.list_deleted(10, None) == ([], False)
+        assert second.service.visible.list_deleted(ANYONE, None, 10, None) == ([], False)
 
     with_two_versions(house, lora, scenario)
     second = again(house)
@@ -140,7 +140,7 @@ def test_what_is_past_its_grace_is_gone_and_freed(house: House, lora: Lora) -> N
         for number in (None, 1):
             with pytest.raises(AdapterNotFound):
                 await deletions.restore("a", number)
-        assert deletions.list_deleted(10, None) == ([], False)
+        assert house.service.visible.list_deleted(ANYONE, None, 10, None) == ([], False)
         planned = await deletions.collect(is_dry_run=True)
         assert content_of(house, refs[0])
         freed = await deletions.collect()
@@ -310,7 +310,7 @@ def test_damaged_content_is_said_so(house: House, lora: Lora) -> None:
 
     async def check() -> None:
         deletions = second.service.deletions
-        assert deletions.list_deleted(10, None) == ([], False), "not all of it can come back"
+        assert second.service.visible.list_deleted(ANYONE, None, 10, None) == ([], False), "not all of it can come back"
         for number in (None, 1):
             with pytest.raises(NameConflict, match="a@1 is damaged"):
                 await deletions.restore("a", number)
