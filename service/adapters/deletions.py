@@ -112,7 +112,9 @@ def _numbers_of_name(
     name: str, history: NameHistory, recoverable: Collection[int]
 ) -> Collection[int]:
     if history.versions:
-        raise NameConflict(f"{bare_name(name)!r} is not deleted; say which version is to be restored.")
+        raise NameConflict(
+            f"{bare_name(name)!r} is not deleted; say which version is to be restored."
+        )
     if history.grave is None or not is_restorable(history, recoverable):
         raise AdapterNotFound(name)
     return sorted(history.grave.numbers)

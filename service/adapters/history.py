@@ -140,6 +140,8 @@ class Grave:
     current: int
     aliases: Mapping[str, Shares]
     trail: tuple[int, ...]
+    pinned: bool = False
+    expires_at: int | None = None
 
 
 @dataclass(slots=True)
@@ -175,7 +177,6 @@ class NameHistory:
 
     def apply(self, operation: Operation) -> None:
         self.num_operations += 1
-        self._set_terms(operation)
         match operation:
             case Publish(number=number, digest=digest):
                 self.grave = None
@@ -197,8 +198,8 @@ class NameHistory:
                 self._bury(created_at)
             case DeleteVersion(number=number, created_at=created_at):
                 self.deleted[number] = Deleted(self.versions.pop(number), created_at)
-            case Restore(number=None):
-                self._dig_up()
+            case Restore(number=None, created_at=created_at):
+                self._dig_up(created_at)
             case Restore(number=int(number)):
                 self.grave = None
                 self.versions[number] = self.deleted.pop(number).version
@@ -209,6 +210,7 @@ class NameHistory:
                     del self.deleted[number]
                 if self.grave is not None and not self.grave.numbers & self.deleted.keys():
                     self.grave = None
+        self._set_terms(operation)
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -233,19 +235,32 @@ class NameHistory:
     def _bury(self, created_at: int) -> None:
         if self.current is not None:
             numbers = frozenset(self.versions)
-            self.grave = Grave(numbers, self.current, self.aliases, tuple(self.trail))
+            self.grave = Grave(
+                numbers,
+                self.current,
+                self.aliases,
+                tuple(self.trail),
+                self.pinned,
+                None if self.is_expired(created_at) else self.expires_at,
+            )
         for number, version in self.versions.items():
             self.deleted[number] = Deleted(version, created_at)
         self.versions, self.aliases, self.trail = {}, {}, []
         self.current = None
 
-    def _dig_up(self) -> None:
-        """Raises AttributeError or KeyError where there is no such name to restore."""
+    def _dig_up(self, now: int) -> None:
+        """What ended by itself begins anew, or it would end at once.
+
+        Raises AttributeError or KeyError where there is no such name to restore.
+        """
         grave: Any = self.grave
         for number in grave.numbers:
             self.versions[number] = self.deleted.pop(number).version
         self.current, self.trail = grave.current, list(grave.trail)
-        self.aliases, self.grave = dict(grave.aliases), None
+        self.aliases, self.pinned = dict(grave.aliases), grave.pinned
+        is_to_come = grave.expires_at is not None and grave.expires_at > now
+        self.expires_at = grave.expires_at if is_to_come else None
+        self.grave = None
 
     def _lead_to(self, number: int | None) -> None:
         if number is None or number == self.current:

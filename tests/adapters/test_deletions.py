@@ -113,6 +113,17 @@ def test_a_deleted_name_comes_back_as_it_was(history: NameHistory) -> None:
         restore(history)
 
 
+@pytest.mark.parametrize(("now", "end"), [(9, 10), (10, None)])
+def test_terms_come_back_with_the_name_unless_they_would_end_it(
+    history: NameHistory, now: int, end: int | None
+) -> None:
+    history.apply(Move(0, pinned=True, expires_at=10))
+    history.apply(Delete(5))
+    assert (history.pinned, history.expires_at) == (False, None)
+    restore(history, now=now)
+    assert (history.pinned, history.expires_at) == (True, end)
+
+
 def test_one_version_of_a_deleted_name_makes_it_live_again(history: NameHistory) -> None:
     history.apply(Delete(5))
     restore(history, 2)

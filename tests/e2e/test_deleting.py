@@ -1,4 +1,4 @@
-"""What is deleted is gone for new requests, there for running ones, and back when it is restored."""
+"""What is deleted is gone for new requests, there for running ones, and back when restored."""
 
 import threading
 from collections.abc import Iterator

@@ -310,7 +310,9 @@ def test_damaged_content_is_said_so(house: House, lora: Lora) -> None:
 
     async def check() -> None:
         deletions = second.service.deletions
-        assert second.service.visible.list_deleted(ANYONE, None, 10, None) == ([], False), "not all of it can come back"
+        assert second.service.visible.list_deleted(ANYONE, None, 10, None) == ([], False), (
+            "not all of it can come back"
+        )
         for number in (None, 1):
             with pytest.raises(NameConflict, match="a@1 is damaged"):
                 await deletions.restore("a", number)
