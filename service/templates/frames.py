@@ -14,17 +14,17 @@ def write_frame(pipe: BinaryIO, message: dict[str, Any]) -> None:
     pipe.flush()
 
 
-def read_frame(pipe: BinaryIO) -> dict[str, Any] | None:
+def read_frame(pipe: BinaryIO, max_bytes: int = MAX_BYTES) -> dict[str, Any] | None:
     """None at the end of the pipe, or when what it holds is no message."""
     head = pipe.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
     (length,) = _LENGTH.unpack(head)
-    data = pipe.read(length) if length <= MAX_BYTES else b""
+    data = pipe.read(length) if length <= max_bytes else b""
     if len(data) < length:
         return None
     try:
         message = json.loads(data.decode("utf-8", "surrogatepass"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) else None

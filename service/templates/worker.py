@@ -20,6 +20,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 60.0
 """A busy machine may need long for even a small interpreter; no template is to blame for that."""
 
+_BYTES_PER_CHAR = 6
+"""At most, as JSON: a control character."""
+_ANSWER_OVERHEAD = 1 << 16
+
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +42,7 @@ class TemplateWorker:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._is_late = False
+        self._max_answer_bytes = limits.max_chars * _BYTES_PER_CHAR + _ANSWER_OVERHEAD
 
     def render(self, template: str, variables: Mapping[str, Any]) -> str:
         """Raises `TemplateFailed` or `WorkerUnavailable`."""
@@ -103,7 +108,7 @@ class TemplateWorker:
         try:
             if job is not None:
                 write_frame(cast(BinaryIO, process.stdin), job)
-            return read_frame(cast(BinaryIO, process.stdout))
+            return read_frame(cast(BinaryIO, process.stdout), self._max_answer_bytes)
         except OSError:
             return None
         finally:

@@ -1,12 +1,15 @@
 """Templates that want more than their share get nothing, and the next one gets a whole worker."""
 
+import io
 import os
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from service.templates.frames import read_frame
 from service.templates.limits import RenderLimits
 from service.templates.worker import TemplateFailed, TemplateWorker
 
@@ -27,6 +30,15 @@ BOMBS = (
     "{% endfor %}",
     "{{ '%999999999999d' % 1 }}",
     "{{ [messages] * 10 ** 12 }}",
+    "{{ 'x' | center(10 ** 9) }}",
+    "{{ 'x'.ljust(10 ** 9) }}",
+    "{{ '{:>1000000000}'.format('x') }}",
+    "{{ ('a\n' * 100000) | indent(1000) }}",
+    "{{ ('a' * 100000) | replace('a', 'b' * 100000) }}",
+    "{{ raise_exception('x' * 50000000) }}",
+    "{% if 'a' * 10 ** 11 %}{% endif %}",
+    "{{ range(10 ** 9) | list }}",
+    "{{ 10 ** 5000 }}",
 )
 
 
@@ -97,6 +109,29 @@ def test_internals_are_out_of_reach(worker: TemplateWorker, template: str) -> No
     shown = f"{{% set x = {template} %}}{{{{ x if x is undefined else raise_exception('!') }}}}"
     if "format" not in template:
         assert worker.render(shown, {"messages": [{}]}) == ""
+
+
+@pytest.mark.parametrize("name", ["include", "import", "extends"])
+def test_no_file_is_in_reach(worker: TemplateWorker, name: str) -> None:
+    ending = " as x" if name == "import" else ""
+    message = failure(worker, f"{{% {name} '/etc/passwd'{ending} %}}")
+    assert message == "refuses: no loader for this environment specified"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"[" * 100_000, b'{"text": ' * 50_000, b"\xff" * 8, b"[]", b'{"text"'],
+    ids=["deep", "deep-object", "no-text", "no-object", "cut"],
+)
+def test_an_answer_that_is_none_is_never_an_error_of_the_server(answer: bytes) -> None:
+    """A worker that was taken over says what it likes."""
+    assert read_frame(io.BytesIO(struct.pack("<I", len(answer)) + answer)) is None
+
+
+def test_an_answer_is_not_longer_than_a_text_may_be() -> None:
+    pipe = io.BytesIO(struct.pack("<I", 1001) + b" " * 1001)
+    assert read_frame(pipe, max_bytes=1000) is None
+    assert pipe.tell() == 4, "nothing of it was read"
 
 
 def test_what_a_template_raises_is_told(worker: TemplateWorker) -> None:
