@@ -121,6 +121,19 @@ async def test_a_load_returns_when_the_version_is_there() -> None:
         assert engine.num_open == 0
 
 
+async def test_what_is_pinned_before_the_start_is_loaded_at_the_start() -> None:
+    machine = Machine()
+    engine = AsyncEngine(machine.parts, max_pending=1)
+    engine.pin([ref(1)])
+    engine.start()
+    for _ in range(1000):
+        if machine.loader.pending:
+            break
+        await asyncio.sleep(0.001)
+    await engine.stop()
+    assert set(machine.loader.pending) == {"digest1"}
+
+
 async def test_a_load_that_is_not_waited_for_leaves_nothing_open() -> None:
     async with running(Machine()) as engine:
         waiting = asyncio.ensure_future(load(engine, ref(1), "host"))
