@@ -169,3 +169,21 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError):
         open_store(tmp_path / "file")
+
+
+def test_a_journal_of_before_deletions_could_be_undone_is_read(tmp_path: Path) -> None:
+    """Its deletes took the content with them at once, so nothing is promised of it."""
+    log = tmp_path / ".repertoire" / "journal" / "n"
+    log.mkdir(parents=True)
+    records = (
+        {"op": "publish", "number": 1, "digest": "a" * 64, "created_at": 5, "verdict": None},
+        {"op": "delete", "created_at": 6},
+        {"op": "publish", "number": 2, "digest": "b" * 64, "created_at": 7},
+    )
+    for number, record in enumerate(records):
+        (log / f"{number:010d}.json").write_text(json.dumps(record))
+    store = open_store(tmp_path)
+    history = store.history("n")
+    assert (history.current, list(history.versions), list(history.deleted)) == (2, [2], [1])
+    assert store.publish("n", outcome(store, "a"), 8).version.number == 3
+    assert store.manifest("a" * 64) is not None
