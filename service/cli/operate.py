@@ -66,6 +66,7 @@ def _error_body(error: ClientError) -> dict[str, Any]:
             {"code": one.code, "subject": one.subject, "message": one.message}
             for one in error.reasons
         ],
+        "pointers": list(error.pointers),
         "retry_after": error.retry_after,
         "request_id": error.request_id,
     }

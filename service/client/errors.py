@@ -45,6 +45,7 @@ class ApiError(ClientError):
         code: str | None = None,
         param: str | None = None,
         reasons: Sequence[Reason] = (),
+        pointers: Sequence[str] = (),
         retry_after: float | None = None,
         request_id: str = "",
     ) -> None:
@@ -56,6 +57,8 @@ class ApiError(ClientError):
         self.param = param
         """The field of the request that is wrong."""
         self.reasons = tuple(reasons)
+        self.pointers = tuple(pointers)
+        """What leads to a version that cannot be deleted: `current`, `aliases.stable`, …"""
         self.retry_after = retry_after
         """Seconds after which trying again makes sense."""
         self.request_id = request_id
@@ -113,6 +116,7 @@ def error_of(status: int, body: Any, headers: Mapping[str, str]) -> ClientError:
         code=detail.get("code"),
         param=detail.get("param"),
         reasons=[_reason(one) for one in detail.get("reasons") or ()],
+        pointers=[str(one) for one in detail.get("pointers") or ()],
         retry_after=seconds_of(headers.get("retry-after")),
         request_id=headers.get("x-request-id", ""),
     )

@@ -126,8 +126,9 @@ def _result(call: Call[R], response: httpx.Response) -> R:
 
 def _unreachable(error: httpx.TransportError, url: httpx.URL) -> InvalidCall | Unreachable:
     address = str(url).rstrip("/")
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        return InvalidCall(f"{address} cannot be called: {error}.")
+    if isinstance(error, httpx.LocalProtocolError):
+        # A file that grows or shrinks while it is sent, for instance.
+        return InvalidCall(f"The call cannot be sent: {error}.")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return Unreachable(f"Nothing answers at {address}.")
     if isinstance(error, httpx.TimeoutException):

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from service.adapters.limits import AdapterLimits
 from service.client import AsyncClient, RetryPolicy
 from tests.adapters.house import House
 from tests.adapters.tiny_base import TinyBase
@@ -20,9 +21,10 @@ class HouseApp:
     root: Path
     base: TinyBase
     settings: dict[str, Any] = field(default_factory=dict)
+    limits: AdapterLimits = field(default_factory=AdapterLimits)
 
     def app(self) -> FastAPI:
-        house = House(self.root, self.base.description, deleted_retention_s=1000)
+        house = House(self.root, self.base.description, self.limits, deleted_retention_s=1000)
         visible = house.service.visible
         world = World(base=self.base.description, registry=visible, settings=self.settings)
         app = world.app()

@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from service.adapters.limits import AdapterLimits
 from service.client import (
     AsyncClient,
+    BadRequest,
     Client,
     Conflict,
     Forbidden,
@@ -61,7 +63,7 @@ def test_a_life_of_an_adapter(house: HouseApp, lora: Loras, tmp_path: Path) -> N
             await adapters.move("a", {"stable": None, "canary": None})
             with pytest.raises(Conflict, match="current") as used:
                 await adapters.delete("a@2")
-            assert used.value.code == "version_in_use"
+            assert (used.value.code, used.value.pointers) == ("version_in_use", ("current",))
             assert (await adapters.delete("a@1")).version == 1
             assert [one.version for one in (await adapters.get("a")).deleted] == [1]
             await adapters.restore("a", 1)
@@ -145,6 +147,22 @@ def test_a_refusal_carries_every_reason(house: HouseApp, lora: Loras, tmp_path: 
     assert (error.status, error.code) == (422, "adapter_refused")
     assert {"use_something_new", "lora_alpha"} <= {reason.subject for reason in error.reasons}
     assert all(reason.code and reason.message for reason in error.reasons)
+
+
+def test_an_upload_that_is_refused_at_once_still_learns_why(
+    house: HouseApp, tmp_path: Path
+) -> None:
+    house.limits = AdapterLimits(max_upload_bytes=100_000)
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(bytes(10_000_000))
+    with (
+        serve(house.app()) as url,
+        Client(url) as client,
+        pytest.raises(BadRequest, match="100000 bytes") as large,
+    ):
+        client.adapters.push("a", folder)
+    assert (large.value.status, large.value.code) == (413, "too_large")
 
 
 def test_the_key_is_the_argument_or_the_clients_own_variable(
