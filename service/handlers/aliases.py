@@ -94,9 +94,13 @@ class AliasService:
 
 
 def _action(wanted: WantedMove) -> Action:
-    """What it is called in the audit log; with anything else beside it, a pin is part of a move."""
-    is_pin = wanted == WantedMove(pinned=wanted.pinned) != WantedMove()
-    return Action.ADAPTER_PIN if is_pin else Action.ADAPTER_MOVE
+    """What it is called in the audit log; with anything else beside it, it is part of a move."""
+    if wanted == WantedMove():
+        return Action.ADAPTER_MOVE
+    if wanted == WantedMove(pinned=wanted.pinned):
+        return Action.ADAPTER_PIN
+    is_shared = wanted == WantedMove(visibility=wanted.visibility)
+    return Action.ADAPTER_SHARE if is_shared else Action.ADAPTER_MOVE
 
 
 def _targets(operation: Move | Rollback | None) -> set[int]:

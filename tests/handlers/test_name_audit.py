@@ -106,6 +106,7 @@ def test_a_tenants_adapter_is_its_own_business(house: House, lora: Lora) -> None
         await house.service.aliases.move("red/a", WantedMove(visibility=("blue",)))
         published, shared = await entries(house, "red")
         assert (published.tenant, published.target) == ("red", "a")
+        assert (published.action, shared.action) == ("adapter.publish", "adapter.share")
         assert (shared.before, shared.after) == ({}, {"visibility": ["blue"]})
         assert await entries(house, "blue") == await entries(house, "default") == []
 

@@ -31,8 +31,8 @@ class UsageRecord(UsageNumbers):
     day: date | None = Field(description="In UTC; this and the next: null where not told apart.")
     tenant: str | None = Field(description="Whose requests they were.")
     adapter: str | None = Field(
-        description="The base by its own name; `_sum` for weighted sums, `_other` for what came"
-        " when a day had too many rows."
+        description="`tenant/name`, or `name` alone for those of operators and the base; `_sum` for"
+        " weighted sums, `_other` for what came when a day had too many rows."
     )
     version: str | None = Field(description="Number of the version; empty for the base.")
 
