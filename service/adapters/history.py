@@ -26,6 +26,8 @@ class Publish:
     """Of the check at upload; None when it was turned off."""
     expires_at: int | None = None
     """Unix seconds from which the name is gone; 0 is never, None leaves it as it is."""
+    visibility: Visibility | None = None
+    """Of the name; None leaves it as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Point:
     number: int
     created_at: int
     expires_at: int | None = None
+    visibility: Visibility | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +189,9 @@ class NameHistory:
                 self.digests.add(digest)
             case Point(number=number):
                 self._lead_to(number)
-            case Move(current=current, aliases=aliases, visibility=visibility):
+            case Move(current=current, aliases=aliases):
                 self._lead_to(current)
                 self._set_aliases(aliases)
-                self.visibility = self.visibility if visibility is None else visibility
             case Rollback(number=number):
                 while self.trail and self.trail.pop() != number:
                     pass
@@ -216,7 +218,14 @@ class NameHistory:
         return self.expires_at is not None and self.expires_at <= now
 
     def _set_terms(self, operation: Operation) -> None:
-        """How long the name lives, and whether what it leads to stays in memory."""
+        """How long the name lives, who sees it, and whether what it leads to stays in memory."""
+        match operation:
+            case (
+                Publish(visibility=tuple(visibility))
+                | Point(visibility=tuple(visibility))
+                | Move(visibility=tuple(visibility))
+            ):
+                self.visibility = visibility
         match operation:
             case (
                 Publish(expires_at=int(end))
@@ -291,16 +300,21 @@ class NameHistory:
         unused_files: tuple[str, ...] = (),
         verdict: Verdict | None = None,
         expires_at: int | None = None,
+        visibility: Visibility | None = None,
     ) -> Publish | Point | Move | None:
         """What publishing this content means now; None when it is already the current version and
-        lives as long as it is to live."""
+        lives as long, and is as visible, as it is to be."""
         if expires_at is None and self.is_expired(created_at):
             expires_at = 0  # what is over begins anew
         same = [number for number, version in self.versions.items() if version.digest == digest]
         if not same:
             number = self.highest_number + 1
-            return Publish(number, digest, created_at, warnings, unused_files, verdict, expires_at)
+            return Publish(
+                number, digest, created_at, warnings, unused_files, verdict, expires_at, visibility
+            )
         if same[0] != self.current:
-            return Point(same[0], created_at, expires_at)
+            return Point(same[0], created_at, expires_at, visibility)
         is_same_end = expires_at is None or (expires_at or None) == self.expires_at
-        return None if is_same_end else Move(created_at, expires_at=expires_at)
+        if is_same_end and visibility in (None, self.visibility):
+            return None
+        return Move(created_at, expires_at=expires_at, visibility=visibility)

@@ -25,7 +25,7 @@ from service.adapters.manifest import Manifest
 from service.adapters.objects import ObjectFolder
 from service.adapters.verdict import Verdict
 from service.errors import ConfigurationError, StoreFull
-from service.tenancy import tenant_of
+from service.tenancy import Visibility, tenant_of
 
 PRIVATE_FOLDER = ".repertoire"
 _REMOVE_ATTEMPTS = 20
@@ -122,8 +122,9 @@ class AdapterStore:
         created_at: int,
         verdict: Verdict | None = None,
         expires_at: int | None = None,
+        visibility: Visibility | None = None,
     ) -> Published:
-        """`expires_at` as in a `Publish`."""
+        """`expires_at` and `visibility` as in a `Publish`."""
         manifest = outcome.manifest
         with _disk_full_is_store_full():
             while True:
@@ -135,6 +136,7 @@ class AdapterStore:
                     outcome.unused_files,
                     verdict,
                     expires_at,
+                    visibility,
                 )
                 if operation is None:
                     current = history.current_version()

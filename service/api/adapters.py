@@ -16,6 +16,7 @@ from service.api.schemas.adapters import (
 )
 from service.api.schemas.aliases import MAX_MOMENT, lifetime_of
 from service.api.schemas.errors import answers
+from service.api.schemas.visibility import visibility_of
 from service.api.uploads import receive_upload
 from service.errors import InvalidRequest
 from service.handlers.adapters import AdapterService
@@ -79,6 +80,10 @@ async def publish_adapter(
         str | None,
         Query(max_length=63, description="Whose it becomes; another's needs an operator."),
     ] = None,
+    visibility: Annotated[
+        Literal["private", "public"] | None,
+        Query(description="Who may use it beside its owner; by default as it is."),
+    ] = None,
     ttl_s: Annotated[
         int | None, Query(ge=1, le=MAX_TTL_S, description="Seconds after which the name goes.")
     ] = None,
@@ -86,7 +91,7 @@ async def publish_adapter(
         int | None, Query(ge=1, le=MAX_MOMENT, description="Or when it goes (Unix seconds).")
     ] = None,
 ) -> PublishedAdapter:
-    """How long the name lives is left as it is unless one of the two says so."""
+    """How long the name lives and who sees it is left as it is unless it is said."""
     adapters: AdapterService = services.adapters
     if (convert is None) != (rank is None):
         raise InvalidRequest("`convert` and `rank` go together.", "rank" if convert else "convert")
@@ -95,7 +100,8 @@ async def publish_adapter(
     owner = services.access.tenants.acting_for(principal, tenant)
     with phase("receive"):
         name, staging = await receive_upload(request, adapters, owner)
-    result = await adapters.publish(qualified(owner, name), staging, rank, lifetime)
+    seen_by = None if visibility is None else visibility_of(visibility)
+    result = await adapters.publish(qualified(owner, name), staging, rank, lifetime, seen_by)
     if not result.is_created:
         response.status_code = 200
     response.headers["ETag"] = etag(result.revision)

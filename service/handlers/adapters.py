@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.adapters.collector import Collector
@@ -51,6 +52,7 @@ from service.handlers.visible import VisibleAdapters
 from service.phases import phase
 from service.tenancy import (
     DEFAULT_TENANT,
+    Visibility,
     bare_name,
     is_valid_tenant,
     qualified,
@@ -59,6 +61,18 @@ from service.tenancy import (
 
 _NUM_SPARE_THREADS = 2
 """For receiving and deleting while every compile slot is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an upload says of its name; None leaves it as it is."""
+
+    lifetime: Lifetime | None = None
+    visibility: Visibility | None = None
+
+    def end(self, now: int) -> int | None:
+        """As in a `Publish`. Raises `InvalidRequest`."""
+        return None if self.lifetime is None else self.lifetime.end(now)
 
 
 class AdapterService:
@@ -171,13 +185,15 @@ class AdapterService:
         staging: Staging,
         convert_rank: int | None = None,
         lifetime: Lifetime | None = None,
+        visibility: Visibility | None = None,
     ) -> PublishResult:
         """Check, compile and store an upload, then let the name lead to it.
 
         With `convert_rank` it is approximated by a LoRA first, and the loss is kept with it. With
-        a lifetime, that is the name's from then on.
+        a lifetime or a visibility, that is the name's from then on.
         """
-        return await self._changes.finish(self._publish(name, staging, convert_rank, lifetime))
+        terms = Terms(lifetime, visibility)
+        return await self._changes.finish(self._publish(name, staging, convert_rank, terms))
 
     async def verify(self, model: str) -> tuple[AdapterRef, Verdict]:
         """Compare a version on the live engine with peft. Raises `ModelNotFound`."""
@@ -211,14 +227,13 @@ class AdapterService:
         name: str,
         staging: Staging,
         convert_rank: int | None,
-        lifetime: Lifetime | None,
+        terms: Terms,
     ) -> PublishResult:
         try:
             self.check_name(bare_name(name), tenant_of(name))
             self.quotas.check_name(name)
             self._check_convert_rank(convert_rank)
-            if lifetime is not None:
-                lifetime.end(int(self._clock()))  # refused before anything is compiled
+            terms.end(int(self._clock()))  # refused before anything is compiled
             if staging.is_empty:
                 raise InvalidRequest("The upload holds neither `files` nor an `archive`.", "files")
             async with self._compiling:
@@ -229,7 +244,7 @@ class AdapterService:
                 check_size(outcome.manifest, self._base.dtype, self._max_compiled_bytes)
                 async with self._held(name, outcome.manifest):
                     verdict = await self._check_exact(name, outcome, staging.work)
-                    return await self._commit_checked(name, outcome, verdict, lifetime)
+                    return await self._commit_checked(name, outcome, verdict, terms)
         finally:
             await self._changes.in_thread(staging.discard)
 
@@ -249,7 +264,7 @@ class AdapterService:
         name: str,
         outcome: CompileOutcome,
         verdict: Verdict | None,
-        lifetime: Lifetime | None,
+        terms: Terms,
     ) -> PublishResult:
         await self.deletions.delete_expired(name, self._clock())
         # Not whether anybody has the content: how full the store is must not tell that.
@@ -259,7 +274,7 @@ class AdapterService:
             self.quotas.check_content(name, outcome.manifest)
             with phase("commit"):
                 published = await self._changes.in_thread(
-                    self._commit, name, outcome, verdict, lifetime
+                    self._commit, name, outcome, verdict, terms
                 )
             self._directory.register(name)
             # Still under the lock: it may be deleted and freed before anybody is told of it.
@@ -309,11 +324,13 @@ class AdapterService:
         name: str,
         outcome: CompileOutcome,
         verdict: Verdict | None = None,
-        lifetime: Lifetime | None = None,
+        terms: Terms | None = None,
     ) -> Published:
         now = int(self._clock())
-        expires_at = None if lifetime is None else lifetime.end(now)
-        published = self._store.publish(name, outcome, now, verdict, expires_at)
+        terms = terms or Terms()
+        published = self._store.publish(
+            name, outcome, now, verdict, terms.end(now), terms.visibility
+        )
         # The compiled form can be made again, so no failure here takes the version back.
         with suppress(OSError, AdapterLoadFailed):
             self._cache.put(outcome.manifest.digest, outcome.compiled)

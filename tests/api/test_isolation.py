@@ -66,7 +66,7 @@ class Town:
         headers = {"Authorization": f"Bearer {key}", "x-request-id": "same"}
         return self.client.request(method, path, headers=headers, **fields)
 
-    def publish(self, key: str, name: str, content: int, tenant: str | None = None) -> Any:
+    def publish(self, key: str, name: str, content: int, **params: str) -> Any:
         files = {
             CONFIG: b'{"peft_type": "LORA"}',
             "adapter_model.safetensors": bytes([content]) * 16,
@@ -75,7 +75,7 @@ class Town:
             "POST",
             "/v1/adapters",
             key,
-            params={} if tenant is None else {"tenant": tenant},
+            params=params,
             data={"name": name},
             files=[("files", one) for one in files.items()],
         )
@@ -393,6 +393,22 @@ def test_the_operators_own_are_everybodys_until_they_are_not(town: Town, a: str)
     town.ask("DELETE", "/v1/adapters/common", "op")
     assert town.ask("POST", "/v1/adapters/common/restore", "op").status_code == 200
     assert town.complete(a, "default/common").status_code == 404, "as private as before"
+
+
+def test_an_upload_says_who_sees_it_in_the_record_that_makes_it(town: Town, a: str) -> None:
+    def upload(content: int, visibility: str) -> httpx.Response:
+        return town.publish("op", "staged", content, visibility=visibility)
+
+    assert upload(3, "private").status_code == 201
+    assert town.house.store.history("staged").num_operations == 1, "it was never public"
+    assert town.complete(a, "staged").status_code == 404
+    assert town.publish("op", "staged", 4).status_code == 201
+    assert town.complete(a, "staged").status_code == 404, "an upload that says nothing"
+    for content in (4, 3):  # as it is, and back to the older version
+        assert upload(content, "public").status_code in (200, 201)
+        assert town.complete(a, "staged").status_code == 200
+        assert upload(content, "private").status_code == 200
+        assert town.complete(a, "staged").status_code == 404
 
 
 def test_visibility_moves_with_the_pointers_or_not_at_all(town: Town, a: str, b: str) -> None:
