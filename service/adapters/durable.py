@@ -4,14 +4,29 @@ Nothing becomes visible before its bytes are on disk: write, fsync, then one ato
 then fsync of the folder that gained the name.
 """
 
+import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from service.adapters.failpoints import failpoint
+from service.errors import StoreFull
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def disk_full_is_store_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise StoreFull("The disk of the adapter store is full.") from error
+        raise
 
 
 def fsync_folder(folder: Path) -> None:

@@ -4,20 +4,19 @@ Blocking. One process owns a store at a time; inside it, whoever changes the sto
 thread at a time. What this class has acknowledged survives a crash at any later moment.
 """
 
-import errno
 import fcntl
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.adapters.backends.record_files import RecordFiles
 from service.adapters.backends.records import RecordLogs
 from service.adapters.compiling import CompileOutcome
+from service.adapters.durable import disk_full_is_store_full
 from service.adapters.history import Move, NameHistory, Operation, Publish
 from service.adapters.journal import Journal
 from service.adapters.limits import AdapterLimits
@@ -30,7 +29,6 @@ from service.tenancy import Visibility, tenant_of
 PRIVATE_FOLDER = ".repertoire"
 _REMOVE_ATTEMPTS = 20
 _LOCK_ATTEMPTS = 30
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class AdapterStore:
     ) -> Published:
         """`expires_at` and `visibility` as in a `Publish`."""
         manifest = outcome.manifest
-        with _disk_full_is_store_full():
+        with disk_full_is_store_full():
             while True:
                 history = self.history(name)
                 operation = history.operation_for(
@@ -158,7 +156,7 @@ class AdapterStore:
 
         It is asked again when another writer was first, and may raise: nothing has changed then.
         """
-        with _disk_full_is_store_full():
+        with disk_full_is_store_full():
             while (operation := decide(self.history(name))) is not None:
                 if self._append(name, operation):
                     return True
@@ -258,16 +256,6 @@ class AdapterStore:
                 time.sleep(0.1)
         self.close()
         raise ConfigurationError(f"The adapter store {self.root} is used by another process.")
-
-
-@contextmanager
-def _disk_full_is_store_full() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise StoreFull("The disk of the adapter store is full.") from error
-        raise
 
 
 def _remove(path: Path) -> None:

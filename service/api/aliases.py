@@ -33,7 +33,7 @@ IfMatch = Annotated[
 @router.patch(
     "/{name}",
     summary="Move the current version and aliases, together",
-    responses=answers(404, 409, 412, 422),
+    responses=answers(404, 409, 412, 422, 507),
 )
 async def move_pointers(
     name: AdapterName,
@@ -54,7 +54,7 @@ async def move_pointers(
 @router.post(
     "/{name}/rollback",
     summary="Back to the version that was current before",
-    responses=answers(404, 409, 412),
+    responses=answers(404, 409, 412, 507),
 )
 async def roll_back(
     name: AdapterName,

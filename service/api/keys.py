@@ -39,7 +39,7 @@ async def list_keys(
     return KeyList(data=[KeyInfo.of(key, is_expired=keys.is_expired(key)) for key in shown])
 
 
-@router.delete("/{key_id}", summary="Revoke a key at once", responses=answers(404))
+@router.delete("/{key_id}", summary="Revoke a key at once", responses=answers(404, 507))
 async def revoke_key(key_id: KeyId, services: ServicesDep, principal: AdminDep) -> DeletedKey:
     key = await services.access.keys.revoke(principal, key_id)
     return DeletedKey(id=key.id)

@@ -40,7 +40,7 @@ async def get_tenant(tenant: TenantName, services: ServicesDep, _: OperatorDep) 
     return TenantInfo.of(services.access.tenants.get(tenant))
 
 
-@router.patch("/{tenant}", summary="Change a tenant's limits", responses=answers(404))
+@router.patch("/{tenant}", summary="Change a tenant's limits", responses=answers(404, 507))
 async def change_tenant(
     tenant: TenantName, body: TenantPatch, services: ServicesDep, _: OperatorDep
 ) -> TenantInfo:
@@ -51,7 +51,7 @@ async def change_tenant(
 @router.delete(
     "/{tenant}",
     summary="Delete a tenant that owns no adapters, with its keys",
-    responses=answers(404, 409),
+    responses=answers(404, 409, 507),
 )
 async def delete_tenant(tenant: TenantName, services: ServicesDep, _: OperatorDep) -> DeletedTenant:
     await services.access.tenants.delete(tenant)

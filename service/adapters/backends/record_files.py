@@ -40,12 +40,13 @@ class RecordFiles:
 
     def append(self, log: str, number: int, record: Record) -> None:
         folder = self._folder / log
-        if not folder.is_dir():
-            self._make(folder)
         data = json.dumps(record).encode()
         draft = self._temporary / f"record-{uuid.uuid4().hex}"
-        durable.write_file(draft, "journal.file", lambda file: file.write(data))
-        durable.create_once(draft, folder / f"{number:010d}.json", "journal")
+        with durable.disk_full_is_store_full():
+            if not folder.is_dir():
+                self._make(folder)
+            durable.write_file(draft, "journal.file", lambda file: file.write(data))
+            durable.create_once(draft, folder / f"{number:010d}.json", "journal")
 
     def _make(self, folder: Path) -> None:
         """With its parents, each made durable in the folder above it."""

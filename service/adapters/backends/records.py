@@ -25,4 +25,5 @@ class RecordLogs(Protocol):
         """
 
     def append(self, log: str, number: int, record: Record) -> None:
-        """Raises FileExistsError when another writer was first; nothing has changed then."""
+        """Raises FileExistsError when another writer was first, or `StoreFull`; nothing has changed
+        then."""
