@@ -32,7 +32,9 @@ class JsonBoundsMiddleware:
             await self._app(scope, receive, send)
             return
         message = await _whole(receive)
-        if message["type"] == "http.request" and (problem := find_problem(message["body"])):
+        if message["type"] == "http.disconnect":
+            return
+        if problem := find_problem(message["body"]):
             await error_response(InvalidRequest(problem))(scope, receive, send)
             return
         waiting = [message]

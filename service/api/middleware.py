@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.exceptions import error_response
@@ -51,6 +52,8 @@ class RequestMiddleware:
         structlog.contextvars.bind_contextvars(request_id=record.request_id)
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            record.error = ClientDisconnect.__name__
         except Exception as error:
             record.error = type(error).__name__
             self._telemetry.log.exception("request failed")
