@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from service.cli import changes
 from service.cli.adapter_views import checked, converted, listed, shown
-from service.cli.arguments import add_model, add_name, duration
+from service.cli.arguments import add_model, add_name, add_visibility, duration
 from service.cli.command import Command, Output
 from service.cli.progress import sending, waiting
 from service.cli.render import facts, size
@@ -23,6 +23,7 @@ def _push(client: "Client", options: Namespace) -> Output:
             convert=options.convert,
             rank=options.rank,
             ttl_s=options.ttl,
+            visibility=options.visibility,
             on_progress=on_progress,
         )
     is_what = "is now" if made.created else "already was"
@@ -74,6 +75,7 @@ def _add_push(parser: ArgumentParser) -> None:
         "--convert", choices=("lora",), help="approximate another kind by a LoRA of --rank"
     )
     parser.add_argument("--rank", type=int, help="rank of that LoRA")
+    add_visibility(parser.add_mutually_exclusive_group())
     parser.add_argument(
         "--ttl", type=duration, metavar="7d", help="after which the name is deleted by itself"
     )

@@ -1,5 +1,6 @@
 """Arguments that several commands have."""
 
+import argparse
 import re
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import date
@@ -20,6 +21,13 @@ def add_condition(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--if-match", metavar="ETAG", help="only if the adapter still is as `show` gave it"
     )
+
+
+def add_visibility(parser: "argparse._MutuallyExclusiveGroup") -> None:
+    for name, text in (("private", "its owner alone may use it"), ("public", "everybody may")):
+        parser.add_argument(
+            f"--{name}", dest="visibility", action="store_const", const=name, help=text
+        )
 
 
 def add_days(parser: ArgumentParser) -> None:

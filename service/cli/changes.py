@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from service.cli.adapter_views import shown
-from service.cli.arguments import add_condition, add_model, add_name, duration
+from service.cli.arguments import add_condition, add_model, add_name, add_visibility, duration
 from service.cli.command import Command, Output
 from service.cli.progress import waiting
 from service.cli.render import facts, size, table
@@ -109,11 +109,8 @@ def _add_alias(parser: ArgumentParser) -> None:
 def _add_share(parser: ArgumentParser) -> None:
     add_name(parser)
     whom = parser.add_mutually_exclusive_group(required=True)
-    for name, text in (("private", "its owner alone"), ("public", "everybody")):
-        whom.add_argument(
-            f"--{name}", dest="visibility", action="store_const", const=name, help=text
-        )
-    whom.add_argument("--with", dest="tenants", metavar="TENANT,…", help="these tenants")
+    add_visibility(whom)
+    whom.add_argument("--with", dest="tenants", metavar="TENANT,…", help="these tenants may")
     add_condition(parser)
 
 

@@ -55,6 +55,8 @@ def test_an_adapter_is_seen_by_those_it_is_shared_with(
     assert len(line("adapters", "list").splitlines()) == 1
     own = json.loads(line("adapters", "show", "x", "--json", "--key", theirs["secret"]))
     assert (own["name"], own["tenant"], own["visibility"]) == ("x", "team-a", "private")
+    line("adapters", "push", lora(1), "--name", "team-a/y", "--public")
+    assert "visibility      public" in line("adapters", "show", "team-a/y")
     show = ("adapters", "show", "team-a/x")
     assert "does not exist" in line(*show, "--key", others["secret"], status=1)
     shared = line("adapters", "share", "team-a/x", "--with", "team-b,team-c")

@@ -35,20 +35,27 @@ def push(
     convert: str | None = None,
     rank: int | None = None,
     ttl_s: int | None = None,
+    visibility: str | None = None,
     on_progress: Progress | None = None,
 ) -> Call[PublishedAdapter]:
     """Publish a PEFT folder or an archive of one.
 
     `convert="lora"` with a `rank` approximates another kind; `ttl_s` is after how many seconds the
-    name is deleted. Content that is there already makes no second version, so an upload that was
-    turned away is simply sent again.
+    name is deleted; `visibility` is `private` or `public` from the first moment. Content that is
+    there already makes no second version, so an upload that was turned away is simply sent again.
     """
     tenant, own = split(name)
     return Call(
         "POST",
         _ROOT,
         PublishedAdapter,
-        query={"convert": convert, "rank": rank, "ttl_s": ttl_s, "tenant": tenant},
+        query={
+            "convert": convert,
+            "rank": rank,
+            "ttl_s": ttl_s,
+            "visibility": visibility,
+            "tenant": tenant,
+        },
         upload=Upload(Path(source), {"name": own}, on_progress),
         timeout_s=LONG_S,
     )
