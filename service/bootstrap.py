@@ -60,7 +60,6 @@ from service.settings import Settings
 from service.telemetry import Telemetry, Tracer
 from service.templates.limits import limits_for
 from service.templates.renderer import TemplateRenderer
-from service.tenancy import TenantLimits
 
 log = structlog.get_logger(__name__)
 
@@ -91,11 +90,9 @@ def build_services(settings: Settings) -> Services:
     )
     registry = AdapterRegistry()
     audit = AuditLog(store.logs)
-    access = Access.over(store.logs, audit, settings.api_keys(), store)
-
-    def limits_of(tenant: str) -> TenantLimits:
-        return access.book.limits_of(tenant) or settings.tenant_limits
-
+    access = Access.over(
+        store.logs, audit, settings.api_keys(), store, default_limits=settings.tenant_limits
+    )
     adapters = AdapterService(
         store,
         compiler,
@@ -110,7 +107,7 @@ def build_services(settings: Settings) -> Services:
         is_checking_uploads=settings.verify_uploads,
         max_compiled_bytes=min(memory.device_adapter_bytes, settings.host_adapter_bytes),
         audit=audit,
-        limits_of=limits_of,
+        limits_of=access.limits_of,
         deleted_retention_s=settings.deleted_retention_s,
         pin=engine.pin,
         pinned_bytes=int(settings.pinned_adapter_fraction * settings.host_adapter_bytes),
@@ -139,7 +136,7 @@ def build_services(settings: Settings) -> Services:
             engine,
             telemetry.metrics,
             sinks=(adapter_metrics(by_adapter, base_name), usage.count),
-            quotas=QuotaGuard(MemoryCounters(), limits_of),
+            quotas=QuotaGuard(MemoryCounters(), access.limits_of),
         ),
         adapters=adapters,
         models=ModelCatalog(base.description, build.base_created, adapters.visible),

@@ -13,6 +13,7 @@ from service.handlers.audit import AuditLog
 from service.handlers.changes import Changes
 from service.handlers.keys import KeyService
 from service.handlers.tenants import AdapterOwners, TenantService
+from service.tenancy import UNLIMITED, TenantLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Access:
     keys: KeyService
     tenants: TenantService
     book: TenantBook
+    default_limits: TenantLimits
     _changes: Changes
 
     @classmethod
@@ -31,12 +33,18 @@ class Access:
         audit: AuditLog,
         operator_keys: Sequence[str],
         adapters: AdapterOwners,
+        default_limits: TenantLimits = UNLIMITED,
         clock: Callable[[], float] = time.time,
     ) -> "Access":
+        """`default_limits` are those of tenants that have none of their own."""
         ring, book, changes = KeyRing(), TenantBook(), Changes(1)
         keys = KeyService(KeyLog(logs), ring, book, changes, audit, clock)
         tenants = TenantService(TenantLog(logs), book, keys, changes, audit, adapters, clock)
-        return cls(Gate(operator_keys, ring), ring, keys, tenants, book, changes)
+        return cls(Gate(operator_keys, ring), ring, keys, tenants, book, default_limits, changes)
+
+    def limits_of(self, tenant: str) -> TenantLimits:
+        """Own limits are all that hold: none of the defaults is mixed in."""
+        return self.book.limits_of(tenant) or self.default_limits
 
     async def start(self) -> None:
         """Before the first request: until then no managed key opens."""

@@ -67,9 +67,9 @@ class World:
 
     @cached_property
     def access(self) -> Access:
-        """The settings must be made before."""
+        """The settings and the limits must be made before."""
         keys = Settings(base_model="tiny", **self.settings).api_keys()
-        return Access.over(self.logs, self.audit, keys, self.owners)
+        return Access.over(self.logs, self.audit, keys, self.owners, default_limits=self.limits)
 
     @cached_property
     def usage(self) -> UsageLedger:
@@ -93,7 +93,7 @@ class World:
                 self.engine,
                 metrics,
                 sinks=[self.usage.count],
-                quotas=QuotaGuard(self.counters, lambda tenant: self.limits),
+                quotas=QuotaGuard(self.counters, self.access.limits_of),
             ),
             adapters=None,
             models=ModelCatalog(self.base, 1_600_000_000, self.registry),

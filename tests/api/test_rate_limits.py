@@ -9,8 +9,9 @@ import pytest
 
 from service.adapters.backends.memory_counters import MemoryCounters
 from service.api.rates import rate_headers
-from service.tenancy import RateState, TenantLimits, WindowState
+from service.tenancy import RateState, Role, TenantLimits, WindowState
 from tests.api.conftest import World, run, serve
+from tests.api.test_auth import ask, new_key
 
 BODY = {"model": "alpha", "prompt": "Hi", "max_tokens": 20}
 LIMITS = TenantLimits(requests_per_minute=2, tokens_per_minute=1000)
@@ -99,6 +100,27 @@ def test_what_never_fits_is_a_400_that_no_client_tries_again(world: World, clock
 def test_without_limits_there_are_no_headers(world: World) -> None:
     (answer,) = post(world, BODY)
     assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
+
+
+def test_limits_of_a_tenant_hold_at_once_in_place_of_the_defaults() -> None:
+    world = World(settings={"api_key": ("op",)}, limits=TenantLimits(requests_per_minute=1))
+    ask(world, "POST", "/v1/tenants", "op", json={"name": "red"})
+    red, blue = (new_key(world, tenant, Role.USE) for tenant in ("red", "blue"))
+
+    def status(key: str) -> int:
+        return int(ask(world, "POST", "/v1/completions", key, json=BODY).status_code)
+
+    def limit(limits: object) -> None:
+        sent = {"limits": limits}
+        assert ask(world, "PATCH", "/v1/tenants/red", "op", json=sent).status_code == 200
+
+    assert [status(red), status(red), status(blue), status(blue)] == [200, 429, 200, 429]
+    limit({"requests_per_minute": 2, "tokens_per_minute": 1000})
+    assert [status(red), status(red)] == [200, 429]
+    limit({"max_concurrent_requests": 1})
+    assert [status(red), status(red)] == [200, 200]
+    limit(None)
+    assert status(red) == 429
 
 
 def test_a_client_that_goes_away_gives_its_place_back(world: World) -> None:

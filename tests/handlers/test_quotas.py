@@ -149,6 +149,19 @@ def test_a_call_that_was_never_begun_does_not_count(scene: Scene, error: Excepti
     run(main())
 
 
+def test_a_fallback_for_a_cold_adapter_is_one_request(scene: Scene) -> None:
+    scene.limits["red"] = TenantLimits(1, 100, 1)
+    scene.engine.cold.add(adapter_ref("alpha").digest)
+
+    async def main() -> None:
+        answer = await scene.answered(replace(CALL, max_cold_s=0.01, cold_fallback="tiny"))
+        assert answer.is_fallback
+        with pytest.raises(RateLimited, match="1 requests per minute"):
+            await scene.answered()
+
+    run(main())
+
+
 def test_what_never_fits_is_said_at_once(scene: Scene) -> None:
     call = replace(CALL, params=SamplingParams(max_tokens=98))
     with pytest.raises(NeverWithinLimit, match="up to 101 tokens, more than the 100") as caught:
