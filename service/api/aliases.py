@@ -32,7 +32,7 @@ IfMatch = Annotated[
 
 @router.patch(
     "/{name}",
-    summary="Move the current version and aliases, together",
+    summary="Move the current version and aliases, pin the name or let it end, together",
     responses=answers(404, 409, 412, 422, 507),
 )
 async def move_pointers(

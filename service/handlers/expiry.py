@@ -11,6 +11,7 @@ from service.adapters.store import AdapterStore
 from service.errors import RepertoireError
 from service.handlers.deletions import DeletionService
 
+MIN_SLEEP_S = 0.05
 MAX_SLEEP_S = 60.0
 """The clock may be set; nothing else makes a name expire earlier than was known."""
 
@@ -77,4 +78,4 @@ class ExpiryService:
 
     def _seconds_to_next(self) -> float:
         left = min(self._ends.values(), default=float("inf")) - self._clock()
-        return min(max(left, 0.0), MAX_SLEEP_S)
+        return min(max(left, MIN_SLEEP_S), MAX_SLEEP_S)
