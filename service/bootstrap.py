@@ -291,14 +291,15 @@ def _engine_parts(
         settings.prefix_cache and lane.is_paged,
         base.length_classes,
     )
+    pool = AdapterPool(base.sites, memory.device_adapter_bytes, device, base.context)
     policy = scheduling_policy(settings.scheduling_policy, settings.generated_token_weight)
     return EngineParts(
         scheduler=Scheduler(config, blocks, residency, policy),
         blocks=blocks,
         residency=residency,
-        pool=AdapterPool(base.sites, memory.device_adapter_bytes, device, base.context),
+        pool=pool,
         runner=ModelRunner(lane),
-        loader=AdapterLoader(cache, pin_memory=device.type == "cuda"),
+        loader=AdapterLoader(cache, pool.check, pin_memory=device.type == "cuda"),
         eos_token_ids=base.tokenizer.eos_token_ids,
         cold_load_timeout_s=settings.cold_load_timeout_s,
         disk_stats=cache.stats,

@@ -156,15 +156,12 @@ class Engine:
         """A loader thread is done. A failure ends the requests of this version and no others."""
         waiting = self._cold.finish(digest)
         events: list[TokenEvent] = []
-        try:
-            if isinstance(result, RepertoireError):
-                raise result
-            self._pool.insert_host(digest, result)
-        except RepertoireError as error:
+        if isinstance(result, RepertoireError):
             self._residency.fail_load(digest)
             self._pins.note_failure(digest)
-            events = [self._fail(sequence, error) for sequence in waiting]
+            events = [self._fail(sequence, result) for sequence in waiting]
         else:
+            self._pool.insert_host(digest, result)
             self._residency.finish_load(digest, seconds, num_holders=len(waiting))
             now = monotonic()
             for sequence in waiting[:1]:

@@ -22,9 +22,17 @@ class AdapterSource(Protocol):
 
 
 class AdapterLoader:
-    def __init__(self, source: AdapterSource, pin_memory: bool, num_threads: int = 3) -> None:
+    def __init__(
+        self,
+        source: AdapterSource,
+        check: Callable[[HostAdapter], None],
+        pin_memory: bool,
+        num_threads: int = 3,
+    ) -> None:
+        """`check` raises `AdapterLoadFailed` for what cannot be placed on the device."""
         self.num_threads = num_threads
         self._source = source
+        self._check = check
         self._pin_memory = pin_memory
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="adapter-loader")
 
@@ -39,6 +47,7 @@ class AdapterLoader:
         result: HostAdapter | RepertoireError
         try:
             result = self._read(ref)
+            self._check(result)
         except RepertoireError as error:
             result = error
         except Exception:

@@ -31,7 +31,9 @@ class SchedulerConfig:
     """False: a prompt is computed in one step, whatever its length; the first one of a step may
     exceed the budget."""
     max_copied_bytes: int = 32 << 20
-    """Adapters that a step brings to the device; the first of a step may exceed it."""
+    """Adapters that a step beside running ones brings to the device; the first may exceed it."""
+    max_copied_adapters: int = 4
+    """The same as a number: each costs its sites, however small it is."""
 
 
 class Scheduler:
@@ -199,8 +201,9 @@ class Scheduler:
         """
         turns = Turns(self.waiting, self.config.max_overtakes)
         # Only running streams notice how long the copies take.
-        max_copied = self.config.max_copied_bytes if self.running else math.inf
-        placement = Placement(self.residency, max_copied)
+        config = self.config
+        limits = (config.max_copied_bytes, config.max_copied_adapters)
+        placement = Placement(self.residency, *(limits if self.running else (math.inf, math.inf)))
         promised: list[tuple[Sequence, int]] = []
         for sequence in turns.in_order(prefills):
             if rows.is_spent or turns.are_over or not self.blocks.num_free:

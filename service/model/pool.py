@@ -27,8 +27,11 @@ class AdapterPool:
         self._hosts: dict[str, HostAdapter] = {}
         self._touched: dict[int, list[Site]] = {}
 
-    def insert_host(self, digest: str, adapter: HostAdapter) -> None:
-        """Raises `AdapterLoadFailed` here, where it ends this adapter's requests alone."""
+    def check(self, adapter: HostAdapter) -> None:
+        """Raises `AdapterLoadFailed` for what cannot be placed, which ends its own requests alone.
+
+        Builds whole layers, so a loader thread does it; it changes nothing.
+        """
         if not all(terms.site in self._sites for terms in adapter.header.sites):
             raise AdapterLoadFailed("The adapter was compiled for another base.")
         try:
@@ -37,6 +40,9 @@ class AdapterPool:
                     self._form(adapter.payload, terms)
         except (UnknownPart, ImportError, AttributeError, TypeError, ValueError) as error:
             raise AdapterLoadFailed("The compiled form of the adapter is damaged.") from error
+
+    def insert_host(self, digest: str, adapter: HostAdapter) -> None:
+        """Of what has passed `check`."""
         self._hosts[digest] = adapter
 
     def apply(self, plan: ResidencyPlan) -> None:

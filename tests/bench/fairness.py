@@ -87,9 +87,11 @@ class Bench:
         }
         with Server(self.base, self.work, **budgets) as server:
             self._upload(server)
-            for names in self.sets:
-                for name in [*names, *self.steady]:
-                    server.complete(name, [1, 2, 3], max_tokens=1)
+            for name in [*self.sets[0], *self.sets[1], *self.steady]:
+                server.complete(name, [1, 2, 3], max_tokens=1)
+            for name in self.steady:
+                pinned = server.client.patch(f"/v1/adapters/{name}", json={"pinned": True})
+                pinned.raise_for_status()
             for number in range(self.plan.num_runs):
                 names = self.sets[number % 2]
                 self._forget_pages()

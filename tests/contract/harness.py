@@ -104,8 +104,8 @@ class Harness:
             chunked_prefill=base.lane.can_chunk,
         )
         self._loaded: queue.SimpleQueue = queue.SimpleQueue()
-        self._loader = AdapterLoader(source, pin_memory=False)
         self._pool = AdapterPool(base.sites, budgets.device_bytes, device, base.context)
+        self._loader = AdapterLoader(source, self._pool.check, pin_memory=False)
         self.engine = Engine(
             EngineParts(
                 scheduler=Scheduler(config, self.blocks, self.residency, scheduling_policy("fair")),

@@ -27,7 +27,7 @@ from service.engine.engine import Engine, EngineParts
 from service.engine.policy import scheduling_policy
 from service.engine.scheduler import Scheduler, SchedulerConfig
 from service.engine.sequence import Sequence
-from service.errors import AdapterLoadFailed, RepertoireError
+from service.errors import RepertoireError
 from service.step import ResidencyPlan, SampledToken, Segment, Step, StepResult
 
 PAGE = 64
@@ -101,16 +101,13 @@ def prompt_logprob(held: tuple[Content, ...], token_id: int) -> TokenLogprob:
 
 @dataclass
 class FakePool:
-    """Where adapters are, according to the plans alone. `refused` fit no base."""
+    """Where adapters are, according to the plans alone."""
 
     hosts: set[str] = field(default_factory=set)
-    refused: set[str] = field(default_factory=set)
     slots: dict[int, str] = field(default_factory=dict)
     refs: dict[str, AdapterRef] = field(default_factory=dict)
 
     def insert_host(self, digest: str, adapter: object) -> None:
-        if digest in self.refused:
-            raise AdapterLoadFailed("The adapter was compiled for another base.")
         self.hosts.add(digest)
 
     def apply(self, plan: ResidencyPlan) -> None:

@@ -55,16 +55,6 @@ def test_a_failed_load_fails_its_own_sequences_alone() -> None:
     machine.check_outputs()
 
 
-def test_an_adapter_that_does_not_fit_the_base_fails_its_own_sequences_alone() -> None:
-    machine = Machine()
-    machine.pool.refused.add("digest1")
-    failing, other = machine.add(adapter=ref(1)), machine.add(adapter=ref(2))
-    machine.run()
-    assert isinstance(machine.outcomes[failing].error, AdapterLoadFailed)
-    assert machine.outcomes[other].finish_reason is FinishReason.LENGTH
-    machine.check_empty()
-
-
 def test_a_failed_load_is_tried_again_by_the_next_request() -> None:
     machine = Machine()
     machine.add(adapter=ref(1))

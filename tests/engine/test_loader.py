@@ -1,6 +1,7 @@
 """What a loader thread reads for a sum, and that it leaves no file open behind."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,8 +37,14 @@ class Files:
         return self.opened[-1]
 
 
-def load(source: Files, *parts: AdapterPart) -> HostAdapter | RepertoireError:
-    loader, ended = AdapterLoader(source, pin_memory=False), threading.Event()
+def accept(adapter: HostAdapter) -> None:
+    """As the pool of a base that every adapter fits."""
+
+
+def load(
+    source: Files, *parts: AdapterPart, check: Callable[[HostAdapter], None] = accept
+) -> HostAdapter | RepertoireError:
+    loader, ended = AdapterLoader(source, check, pin_memory=False), threading.Event()
     results: list[HostAdapter | RepertoireError] = []
 
     def done(digest: str, result: HostAdapter | RepertoireError, seconds: float) -> None:
@@ -78,3 +85,17 @@ def test_a_part_of_another_size_than_was_recorded_fails_the_sum(tmp_path: Path) 
     source.add(host_adapter("y", {"q": factors(2, 1), "v": factors(3, 1)}))
     result = load(source, AdapterPart(x, 0.5), AdapterPart(y, 0.5))
     assert isinstance(result, AdapterLoadFailed)
+
+
+def test_what_cannot_be_placed_fails_on_the_loader_s_thread(tmp_path: Path) -> None:
+    source, checked = Files(tmp_path), []
+
+    def refuse(adapter: HostAdapter) -> None:
+        checked.append(threading.current_thread().name)
+        raise AdapterLoadFailed("It was compiled for another base.")
+
+    x = source.add(host_adapter("x", {"q": factors(2, 0)}))
+    result = load(source, AdapterPart(x, 1.0), check=refuse)
+    assert isinstance(result, AdapterLoadFailed)
+    assert checked[0].startswith("adapter-loader")
+    assert all(file.closed for file in source.opened)

@@ -225,21 +225,24 @@ def test_recomputed_rows_are_not_charged_again_nor_those_found_in_the_cache() ->
         assert machine.scheduler.policy._tenants.counter("a") == expected, "two blocks are found"
 
 
-def test_a_step_copies_only_so_much_to_the_device_while_streams_run() -> None:
+@pytest.mark.parametrize(("limit", "counts"), [(2 * PAGE, [2, 4, 6]), (100 * PAGE, [4, 6, 6])])
+def test_a_step_copies_only_so_much_to_the_device_while_streams_run(
+    limit: int, counts: list[int]
+) -> None:
     machine = Machine(
-        device_pages=8, host_bytes=8 * PAGE, max_copied_bytes=2 * PAGE, max_num_batched_tokens=64,
+        device_pages=8, host_bytes=8 * PAGE, max_copied_bytes=limit, max_num_batched_tokens=64,
         max_mixed_prefill_tokens=64,
     )  # fmt: skip
     machine.add(max_tokens=30)
     machine.step()
-    for number in range(5):
+    for number in range(6):
         machine.add(adapter=ref(number), max_tokens=20)
         machine.finish_load(f"digest{number}")
-    counts = []
-    for _ in range(3):
+    found = []
+    for _ in counts:
         machine.step()
-        counts.append(len(machine.pool.slots))
-    assert counts == [2, 4, 5]
+        found.append(len(machine.pool.slots))
+    assert found == counts
 
 
 @pytest.mark.parametrize("kind", ["tenants", "adapters", "slotless", "no blocks"])
