@@ -30,6 +30,7 @@ HOSTILE = (
 )  # fmt: skip
 HARMLESS = {"NUL", "con", "a."}
 """Names as any other, where files have their names."""
+NO_NAMES = [name for name in HOSTILE if name not in HARMLESS]
 
 
 @pytest.fixture
@@ -100,33 +101,33 @@ def test_in_addresses(client: TestClient, method: str, path: str) -> None:
             check(response, 200, 307)
 
 
-@pytest.mark.parametrize("name", [one for one in HOSTILE if one not in HARMLESS])
-def test_as_names_to_publish_under(client: TestClient, name: str) -> None:
+def test_as_names_to_publish_under(client: TestClient) -> None:
     files = [("files", (file, b"{}")) for file in VERSION_FILES]
-    check(client.post("/v1/adapters", data={"name": name}, files=files))
+    for name in NO_NAMES:
+        check(client.post("/v1/adapters", data={"name": name}, files=files))
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_as_models(client: TestClient, name: str) -> None:
-    for fields in ({"model": name}, {"model": "tiny", "adapters": [{"name": name}]}):
-        check(client.post("/v1/completions", json={"prompt": "x", **fields}))
-        chat = {"messages": [{"role": "user", "content": "x"}], **fields}
-        check(client.post("/v1/chat/completions", json=chat))
+def test_as_models(client: TestClient) -> None:
+    for name in HOSTILE:
+        for fields in ({"model": name}, {"model": "tiny", "adapters": [{"name": name}]}):
+            check(client.post("/v1/completions", json={"prompt": "x", **fields}))
+            chat = {"messages": [{"role": "user", "content": "x"}], **fields}
+            check(client.post("/v1/chat/completions", json=chat))
 
 
-@pytest.mark.parametrize("name", [one for one in HOSTILE if one not in HARMLESS | {"a."}])
-def test_as_aliases(client: TestClient, name: str) -> None:
-    check(client.patch(f"/v1/adapters/{EXAMPLE}", json={"aliases": {name: 1}}))
+def test_as_aliases(client: TestClient) -> None:
+    for name in NO_NAMES:
+        check(client.patch(f"/v1/adapters/{EXAMPLE}", json={"aliases": {name: 1}}))
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_in_headers_and_queries(client: TestClient, name: str) -> None:
-    body = {"model": EXAMPLE, "prompt": "x", "max_tokens": 2, "user": name[:1024]}
-    check(client.post("/v1/completions", json=body), 200)
-    for header in ("x-sticky-key", "x-request-id", "if-match"):
-        value = re.sub(r"[\x00-\x1f]", "", name).encode()
-        check(client.post("/v1/completions", json=body, headers={header: value}), 200)
-    check(client.get("/v1/adapters", params={"after": name}), 200)
+def test_in_headers_and_queries(client: TestClient) -> None:
+    body = {"model": EXAMPLE, "prompt": "x", "max_tokens": 2}
+    for name in HOSTILE:
+        check(client.post("/v1/completions", json={**body, "user": name[:1024]}), 200)
+        for header in ("x-sticky-key", "x-request-id", "if-match"):
+            value = re.sub(r"[\x00-\x1f]", "", name).encode()
+            check(client.post("/v1/completions", json=body, headers={header: value}), 200)
+        check(client.get("/v1/adapters", params={"after": name}), 200)
 
 
 def form(*files: tuple[str, bytes]) -> tuple[bytes, dict[str, str]]:
@@ -141,18 +142,19 @@ def form(*files: tuple[str, bytes]) -> tuple[bytes, dict[str, str]]:
 RIGHT = ((CONFIG, b"{}"), (WEIGHTS, b"x"))
 
 
-@pytest.mark.parametrize("name", [one for one in HOSTILE if one not in HARMLESS])
-def test_as_file_names(client: TestClient, name: str) -> None:
+def test_as_file_names(client: TestClient) -> None:
     """What is no plain name is refused; what is one is stored nowhere, because nothing reads it."""
-    body, headers = form(*RIGHT, (name, b"evil"))
-    check(client.post("/v1/adapters", content=body, headers=headers), 201)
+    for name in NO_NAMES:
+        body, headers = form(*RIGHT, (name, b"evil"))
+        check(client.post("/v1/adapters", content=body, headers=headers), 200, 201)
 
 
-@pytest.mark.parametrize("name", [one for one in HOSTILE if one not in HARMLESS])
 @pytest.mark.parametrize("kind", ["zip", "tar", "link", "hardlink"])
-def test_as_archive_members(client: TestClient, name: str, kind: str, tmp_path: Path) -> None:
-    data = pack(name, kind)
-    check(client.post("/v1/adapters", data={"name": "fresh"}, files={"archive": ("a", data)}), 201)
+def test_as_archive_members(client: TestClient, kind: str) -> None:
+    for name in NO_NAMES:
+        files = {"archive": ("a", pack(name, kind))}
+        response = client.post("/v1/adapters", data={"name": "fresh"}, files=files)
+        check(response, *([] if "link" in kind else [200, 201]))
 
 
 def pack(name: str, kind: str) -> bytes:
