@@ -112,6 +112,7 @@ class GenerationHandler:
         `ColdLoadTimeout` when that and the fallback, if there is one, are not in time.
         """
         check_priority(call.priority, call.principal)
+        self._quotas.check_open(call.principal.tenant)
         adapter = self._acquire(call)
         try:
             fallback = self._bind_fallback(call, adapter)

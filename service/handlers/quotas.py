@@ -6,13 +6,15 @@ every choice. What it did not use is given back when its answer closes, aborted 
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 
 import structlog
 
 from service.adapters.backends.counters import Claim, Counters, Limit, Ruling
 from service.errors import NeverWithinLimit, RateLimited
-from service.tenancy import UNLIMITED, RateState, TenantLimits
+from service.tenancy import UNLIMITED, RateState, TenantLimits, WindowState
 
 _log = structlog.get_logger(__name__)
 
@@ -53,14 +55,50 @@ class Admission:
             await asyncio.shield(asyncio.ensure_future(self._settle(num_tokens)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """A refusal that also holds for whatever comes before `until`."""
+
+    limits: TenantLimits
+    since: float
+    until: float
+    """Monotonic seconds, both."""
+    ruling: Ruling
+
+
 class QuotaGuard:
-    def __init__(self, counters: Counters, limits_of: LimitsOf = unlimited) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        limits_of: LimitsOf = unlimited,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._counters = counters
         self._limits_of = limits_of
+        self._clock = clock
+        self._closed: dict[str, _Closed] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
     def tokens_per_minute(self, tenant: str) -> int | None:
         return self._limits_of(tenant).tokens_per_minute
+
+    def check_open(self, tenant: str) -> None:
+        """Raises `RateLimited` where a refusal of a moment ago still stands, so that a flood of
+        calls is refused before anything is computed for them, prompts above all."""
+        closed = self._closed.get(tenant)
+        if closed is None:
+            return
+        now, limits = self._clock(), self._limits_of(tenant)
+        if now >= closed.until or limits != closed.limits:
+            del self._closed[tenant]
+            return
+        passed_ms = int((now - closed.since) * 1000)
+        ruling = Ruling(
+            _later(closed.ruling.rates, passed_ms),
+            (Limit.REQUESTS,),
+            max(1, closed.ruling.closed_ms - passed_ms),
+        )
+        raise _refusal(limits, ruling)
 
     async def admit(self, tenant: str, num_tokens: int) -> Admission:
         """Raises `RateLimited`, or `NeverWithinLimit` when waiting does not help."""
@@ -76,11 +114,16 @@ class QuotaGuard:
             return Admission(RateState(), _nothing_to_settle)
         ticket = secrets.token_hex(8)
         ruling = await self._counters.claim(Claim(tenant, limits, num_tokens, ticket))
+        if ruling.closed_ms:
+            now = self._clock()
+            self._closed[tenant] = _Closed(limits, now, now + ruling.closed_ms / 1000, ruling)
         if ruling.exceeded:
             raise _refusal(limits, ruling)
         return Admission(ruling.rates, lambda used: self._settle(tenant, ticket, used))
 
     async def _settle(self, tenant: str, ticket: str, num_tokens: int | None) -> None:
+        if num_tokens is None:
+            self._closed.pop(tenant, None)  # it gives a request back
         task = asyncio.current_task()
         assert task is not None
         self._settling.add(task)
@@ -97,6 +140,13 @@ async def _nothing_to_settle(_: int | None) -> None:
 
 def _has_rates(limits: TenantLimits) -> bool:
     return any(getattr(limits, limit.value) is not None for limit in Limit)
+
+
+def _later(rates: RateState, passed_ms: int) -> RateState:
+    def later(window: WindowState | None) -> WindowState | None:
+        return window and replace(window, reset_ms=max(0, window.reset_ms - passed_ms))
+
+    return RateState(later(rates.requests), later(rates.tokens))
 
 
 def _refusal(limits: TenantLimits, ruling: Ruling) -> RateLimited:

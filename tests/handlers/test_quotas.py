@@ -35,10 +35,13 @@ class Scene:
         self.registry = FakeRegistry(adapter_ref("alpha"))
         self.limits = {"red": TenantLimits(tokens_per_minute=100)}
         self.counters = MemoryCounters(lambda: self.now)
-        quotas = QuotaGuard(self.counters, lambda tenant: self.limits.get(tenant, UNLIMITED))
+        quotas = QuotaGuard(
+            self.counters, lambda tenant: self.limits.get(tenant, UNLIMITED), lambda: self.now
+        )
+        self.texts = FakeTexts()
         self.handler = GenerationHandler(
             base_description(),
-            FakeTexts(),
+            self.texts,
             self.registry,
             self.engine,
             Metrics(EngineStats),
@@ -103,6 +106,51 @@ def test_a_refusal_says_how_long_and_has_taken_nothing(scene: Scene) -> None:
         assert scene.registry.released == scene.registry.acquired
         assert len(scene.engine.submitted) == 4
         scene.now += 47.75
+        await scene.answered()
+
+    run(main())
+
+
+def test_a_flood_is_refused_before_its_prompts_are_read(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.limits["red"] = TenantLimits(requests_per_minute=1)
+    encoded: list[str] = []
+    encode = scene.texts.tokenizer.encode
+
+    def noted(text: str, add_special_tokens: bool) -> list[int]:
+        encoded.append(text)
+        return encode(text, add_special_tokens)
+
+    monkeypatch.setattr(scene.texts.tokenizer, "encode", noted)
+
+    async def main() -> None:
+        await scene.answered()
+        waits = []
+        for _ in range(5):
+            scene.now += 10
+            with pytest.raises(RateLimited, match="limit of 1 requests per minute") as caught:
+                await scene.answered()
+            waits.append(caught.value.retry_after)
+            assert caught.value.rates.requests is not None
+            assert caught.value.rates.requests.reset_ms == caught.value.retry_after_ms
+        assert waits == [50, 40, 30, 20, 10]
+        assert len(encoded) == 2, "the first refusal is the counters' own"
+        await scene.answered(replace(CALL, principal=Principal("blue")))
+        scene.now += 10
+        await scene.answered()
+
+    run(main())
+
+
+def test_a_raised_limit_opens_at_once(scene: Scene) -> None:
+    scene.limits["red"] = TenantLimits(requests_per_minute=1)
+
+    async def main() -> None:
+        await scene.answered()
+        with pytest.raises(RateLimited):
+            await scene.answered()
+        scene.limits["red"] = TenantLimits(requests_per_minute=2)
         await scene.answered()
 
     run(main())

@@ -39,6 +39,8 @@ class Ruling:
     """Empty = granted."""
     wait_ms: int = 0
     """When a refused claim fits the limits per minute, if nothing else is taken until then."""
+    closed_ms: int = 0
+    """So long no claim at all is granted, because the requests of this minute are used up."""
 
 
 class Counters(Protocol):

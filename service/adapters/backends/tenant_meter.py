@@ -40,7 +40,8 @@ class TenantMeter:
             self._requests.take(1, now_ms)
             self._tokens.take(claim.num_tokens, now_ms)
             self._running[claim.ticket] = _Running(now_ms, claim.num_tokens)
-        return Ruling(self._rates(limits, now_ms), tuple(exceeded), max(waits.values()))
+        wait_ms, closed_ms = max(waits.values()), waits[Limit.REQUESTS]
+        return Ruling(self._rates(limits, now_ms), tuple(exceeded), wait_ms, closed_ms)
 
     def settle(self, ticket: str, num_tokens: int | None) -> None:
         running = self._running.pop(ticket, None)
