@@ -187,3 +187,33 @@ def test_a_journal_of_before_deletions_could_be_undone_is_read(tmp_path: Path) -
     assert (history.current, list(history.versions), list(history.deleted)) == (2, [2], [1])
     assert store.publish("n", outcome(store, "a"), 8).version.number == 3
     assert store.manifest("a" * 64) is not None
+
+
+def test_content_and_adapters_have_owners(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.publish("n", outcome(store, "a"), 5)
+    store.publish("team/n", outcome(store, "a"), 5)
+    store.publish("team/m", outcome(store, "b"), 5)
+    a, b = "a" * 64, "b" * 64
+    assert (store.is_live(b), store.is_live(b, "team"), store.is_live(b, "default")) == (
+        True,
+        True,
+        False,
+    )
+    store.change("team/n", lambda _: Delete(6))
+    assert (store.is_live(a), store.is_live(a, "team"), store.keeps(a, "team")) == (
+        True,
+        False,
+        True,
+    )
+    assert not store.keeps(b, "default")
+    assert not store.owns("nobody", with_deleted=True)
+    store.change("team/m", lambda _: Delete(6))
+    assert (store.owns("team", with_deleted=False), store.owns("team", with_deleted=True)) == (
+        False,
+        True,
+    )
+    store.close()
+    again = open_store(tmp_path)
+    assert again.names() == ["n"], "another tenant's name is another one, after a restart too"
+    assert again.owns("team", with_deleted=True)
