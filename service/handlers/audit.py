@@ -137,19 +137,28 @@ class AuditLog:
         self, day: date, last: date, number: int, limit: int, tenant: str | None
     ) -> AuditPage:
         found: list[tuple[str, AuditEntry]] = []
-        for cursor, entry in self._entries(day, last, number):
-            if tenant is not None and entry.tenant != tenant:
-                continue
+        for cursor, entry in self._entries(day, last, number, tenant):
             if len(found) == limit:
                 return AuditPage(tuple(found), has_more=True)
             found.append((cursor, entry))
         return AuditPage(tuple(found), has_more=False)
 
-    def _entries(self, day: date, last: date, number: int) -> Iterator[tuple[str, AuditEntry]]:
+    def _entries(
+        self, day: date, last: date, number: int, tenant: str | None
+    ) -> Iterator[tuple[str, AuditEntry]]:
+        """A tenant's are numbered without the others', whose number is not its business."""
         while day <= last:
-            for offset, record in enumerate(self._logs.read(_log(day), number)):
-                yield f"{day.isoformat()}.{number + offset + 1}", _entry(record)
+            if tenant is None:
+                entries = [_entry(record) for record in self._logs.read(_log(day), number)]
+            else:
+                entries = self._of_tenant(day, tenant)[number:]
+            for offset, entry in enumerate(entries):
+                yield f"{day.isoformat()}.{number + offset + 1}", entry
             day, number = day + timedelta(days=1), 0
+
+    def _of_tenant(self, day: date, tenant: str) -> list[AuditEntry]:
+        entries = map(_entry, self._logs.read(_log(day)))
+        return [entry for entry in entries if entry.tenant == tenant]
 
 
 def _log(day: date) -> str:

@@ -89,6 +89,9 @@ def test_a_tenant_reads_what_concerns_it_whoever_did_it(files: RecordFiles) -> N
         assert await targets(log, "red") == ["mine", "k1"]
         assert await targets(log, "blue") == ["theirs"]
         assert await targets(log) == ["mine", "theirs", "k1"]
+        page = await log.page(DAY, DAY, 10, None, "red")
+        cursors = [cursor for cursor, _ in page.entries]
+        assert cursors == ["2026-03-05.1", "2026-03-05.2"], "how busy others are is not told"
 
     run(main())
 
