@@ -136,7 +136,7 @@ def _kept(probabilities: torch.Tensor, params: list[SamplingParams]) -> torch.Te
     """Which of the sorted tokens top-k, top-p and min-p leave; the first always stays."""
     vocabulary = probabilities.shape[-1]
     rank = torch.arange(vocabulary, device=probabilities.device)
-    top_k = _column([float(one.top_k or vocabulary) for one in params], probabilities)
+    top_k = _column([min(one.top_k or vocabulary, vocabulary) for one in params], probabilities)
     top_p = _column([one.top_p for one in params], probabilities)
     min_p = _column([one.min_p for one in params], probabilities)
     before = probabilities.cumsum(dim=-1) - probabilities

@@ -19,8 +19,9 @@ from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi import checks
 from starlette.testclient import TestClient
 
+from service import errors
 from tests.api.conftest import World
-from tests.fuzz.app import FuzzedApp, upload
+from tests.fuzz.app import EXAMPLE, FuzzedApp, upload
 from tests.fuzz.cases import NUM_CASES, report
 
 DOCUMENT = World().app().openapi()
@@ -81,6 +82,49 @@ def test_every_answer_is_a_documented_one(
     report(label, statuses)
     if label not in STATEFUL:
         assert any(status < 400 for status in statuses), f"nothing got through: {statuses}"
+
+
+PROVOKED = [
+    errors.Overloaded("No."),
+    errors.Draining("No."),
+    errors.EngineFailed("No."),
+    errors.AdapterLoadFailed("No."),
+    errors.ColdLoadTimeout("No."),
+    RuntimeError("a path of this machine"),
+]
+
+
+@pytest.mark.parametrize("error", PROVOKED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_a_failure_of_the_server_is_documented_too(
+    error: Exception, path: str, fuzzed: FuzzedApp, client: TestClient
+) -> None:
+    fuzzed.world.engine.submit_error = error
+    body = {"model": EXAMPLE, "prompt": "x"}
+    if path.endswith("chat/completions"):
+        body = {"model": EXAMPLE, "messages": [{"role": "user", "content": "x"}]}
+    response = client.post(path, json=body)
+    assert response.status_code in (500, 503, 504)
+    assert_documented(response, "POST", path)
+    assert "machine" not in response.text
+
+
+def test_a_full_store_is_documented(
+    fuzzed: FuzzedApp, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_room(num_bytes: int) -> None:
+        raise errors.StoreFull("Full.")
+
+    monkeypatch.setattr(fuzzed.house.store, "check_room", check_room)
+    body, content_type = upload()
+    response = client.post("/v1/adapters", content=body, headers={"content-type": content_type})
+    assert response.status_code == 507
+    assert_documented(response, "POST", "/v1/adapters")
+
+
+def assert_documented(response: Any, method: str, path: str) -> None:
+    case = OPERATIONS[f"{method} {path}"].Case(method=method)
+    case.validate_response(response, checks=CHECKS)
 
 
 def is_upload(case: schemathesis.Case) -> bool:

@@ -17,6 +17,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_the_cases_can_be_right(name: str, outside: Outside) -> None:
 @pytest.mark.parametrize("num_cases", [6, pytest.param(max(6, NUM_CASES // 20), marks=LONG.marks)])
 def test_the_child_answers_what_this_process_answers(num_cases: int, outside: Outside) -> None:
     """A sample through the real child: with its limits, its file names, its pipes."""
-    compiler = ChildCompiler(BASE, LIMITS)
+    compiler = ChildCompiler(BASE, replace(LIMITS, compile_memory_bytes=MAX_GROWTH_KIB << 10))
     outcomes: Counter[str] = Counter()
     for number in range(num_cases):
         draw = random.Random(f"child {number}")
@@ -161,6 +162,7 @@ def test_the_child_answers_what_this_process_answers(num_cases: int, outside: Ou
             outcomes["too large"] += 1
     report("child", outcomes)
     assert not outcomes["compile_failed"], "a child broke"
+    assert not outcomes["too_expensive"], "a small upload needs little time and memory"
     outside.check()
 
 
