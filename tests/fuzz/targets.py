@@ -49,13 +49,7 @@ LORA = {
     "layers_to_transform": None,
     "exclude_modules": None,
 }
-TOKENIZER = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "eos_token": "</s>",
-    "bos_token": {"__type": "AddedToken", "content": "<s>", "special": True},
-    "added_tokens_decoder": {"2": {"content": "</s>", "special": True, "lstrip": False}},
-    "model_max_length": 128,
-}
+TOKENIZER = json.loads((ROOT / "demo" / "demo-base" / "tokenizer_config.json").read_text())
 TENSOR = f"base_model.model.{SITE}.lora_%s.weight"
 HEADER = {
     TENSOR % "A": {"dtype": "F32", "shape": [2, 8], "data_offsets": [0, 64]},
