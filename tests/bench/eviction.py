@@ -46,7 +46,7 @@ def main() -> None:
         say(f"|---|---|---|{'---:|' * len(COLUMNS)}")
         for row in rows(cost, seeds, num_adapters, num_requests):
             say(row)
-        adapters, requests = (12, 100) if is_short else (40, 1200)
+        adapters, requests = (12, 100) if is_short else (24, 400)
         live = compare(work / "live", sorted(POLICIES), adapters, requests)
     say(f"\na real server, {adapters} adapters, {requests} requests over HTTP:")
     for policy, one in live.items():
