@@ -231,6 +231,7 @@ def _load_base(settings: Settings, device: str, dtype: str) -> LoadedBase:
             max_model_len=settings.max_model_len,
             quantization=settings.quantization,
             native_folder=settings.cache_dir / "native" if settings.native_kernels else None,
+            packs_weights=settings.packed_weights,
         )
     )
 

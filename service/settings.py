@@ -95,6 +95,11 @@ class Settings(BaseSettings):
         description="Compile the C++ kernels for this processor and use them, where there is a"
         " compiler (switch).",
     )
+    packed_weights: bool = Field(
+        True,
+        description="On a processor, keep linear weights of the base in the layout that it"
+        " multiplies fastest (switch).",
+    )
     threads: int | None = Field(
         None, gt=0, description="Compute threads (count); by default one per physical core."
     )

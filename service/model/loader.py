@@ -23,6 +23,7 @@ from service.model.lanes.lane import LaneChoice
 from service.model.lanes.self_test import choose_lane
 from service.model.memory import PastCost
 from service.model.native.kernel import load_native
+from service.model.packing import pack_linears
 from service.model.probe import probe
 from service.model.sites import Site
 from service.model.tokenizer import HFTokenizer
@@ -45,6 +46,8 @@ class LoadOptions:
     quantization: Quantization = "none"
     native_folder: Path | None = None
     """Where compiled kernels are kept; None = torch alone."""
+    packs_weights: bool = False
+    """Keep linear weights a second time, in the processor's fastest layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ def load_base(options: LoadOptions) -> LoadedBase:
     lane = choose_lane(config)
     device = resolve_device(options.device)
     model = _load_model(folder, quantization, resolve_dtype(options.dtype, device), device)
+    if options.packs_weights and device.type == "cpu":
+        pack_linears(model, model.dtype)
     context = StepContext()
     if options.native_folder is not None:
         context.native = load_native(options.native_folder, model.dtype, device)

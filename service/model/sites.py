@@ -63,6 +63,8 @@ class Site:
     def private_copy(self, parameters: dict[str, torch.Tensor]) -> torch.nn.Module:
         """The base's module with some parameters replaced."""
         module = copy.copy(self.base)
+        # A packed weight is none of those that are replaced.
+        module.__dict__.pop("forward", None)
         own = {
             name: torch.nn.Parameter(value, requires_grad=False)
             for name, value in parameters.items()

@@ -90,7 +90,9 @@ def make_bench(
     dtype: str = "float32",
 ) -> Bench:
     folder = make_base(architecture, root / architecture)
-    options = LoadOptions(str(folder), device=device, dtype=dtype, native_folder=KERNELS)
+    options = LoadOptions(
+        str(folder), device=device, dtype=dtype, native_folder=KERNELS, packs_weights=True
+    )
     base = load_base(options)
     source = CompiledFolders(base, root / "work")
     bench = Bench(architecture, folder, base, source, ARCHITECTURES[architecture].targets)
