@@ -73,7 +73,7 @@ def test_a_published_version_can_be_verified_again(server: Server) -> None:
     assert (body["name"], body["version"], body["verdict"]) == ("LORA", 1, "exact")
     assert body["digest"] == server.client.get("/v1/adapters/LORA").json()["current"]["digest"]
     missing = server.client.post("/v1/adapters/nobody/verify")
-    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "adapter_not_found")
 
 
 def test_a_refusal_of_the_compile_server_names_the_field(
