@@ -102,10 +102,12 @@ class Harness:
             max_num_batched_tokens=budgets.max_num_batched_tokens,
             max_mixed_prefill_tokens=budgets.max_mixed_prefill_tokens,
             chunked_prefill=base.lane.can_chunk,
+            # All of them in one step is what these tests are about.
+            max_copied_adapters=10_000,
         )
         self._loaded: queue.SimpleQueue = queue.SimpleQueue()
         self._pool = AdapterPool(base.sites, budgets.device_bytes, device, base.context)
-        self._loader = AdapterLoader(source, self._pool.check, pin_memory=False)
+        self._loader = AdapterLoader(source, self._pool.check, pin_memory=False, num_threads=256)
         self.engine = Engine(
             EngineParts(
                 scheduler=Scheduler(config, self.blocks, self.residency, scheduling_policy("fair")),
