@@ -29,8 +29,8 @@ serve: install ## start the server with the demo base and the demo adapters (POR
 test: install-dev ## install what tests need and run them
 	$(BIN)/python -m pytest -m "not slow"
 
-test-crash: install-dev ## the long form: 1000 kills at random moments
-	$(BIN)/python -m pytest -m slow tests/crash tests/e2e
+test-crash: install-dev ## kills at random moments, the long form (CRASH_KILLS=1000)
+	CRASH_KILLS=$${CRASH_KILLS:-1000} $(BIN)/python -m pytest -m slow tests/crash tests/e2e
 
 test-kinds: install-dev ## every kind of adapter on every architecture, every field of every config
 	$(BIN)/python -m pytest -m slow tests/contract tests/compiler

@@ -62,8 +62,10 @@ def rename(source: Path, target: Path, label: str) -> None:
 
 def create_once(source: Path, target: Path, label: str) -> None:
     """Give a complete file its final name; raises FileExistsError when the name is taken."""
-    _publish(label, target, lambda: os.link(source, target))
-    source.unlink()
+    try:
+        _publish(label, target, lambda: os.link(source, target))
+    finally:
+        source.unlink(missing_ok=True)
 
 
 def remove_tree(folder: Path, trash: Path) -> None:

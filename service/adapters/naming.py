@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 from service.tenancy import DEFAULT_TENANT, is_valid_tenant
 
-MAX_NAME_LENGTH = 128
-MIN_DIGEST_PREFIX = 8
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{8,64})")

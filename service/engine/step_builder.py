@@ -23,10 +23,6 @@ class StepBuilder:
     def num_rows(self) -> int:
         return len(self._token_ids)
 
-    @property
-    def has_prefill(self) -> bool:
-        return len(self._segments) > self._num_decode
-
     def add_decode(self, sequence: Sequence) -> None:
         self._add_rows(sequence, 1)
         self._num_decode += 1
