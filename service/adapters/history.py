@@ -6,7 +6,7 @@ keeps its content until a `Purge` says that it is given up.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from service.adapters.shares import Shares
@@ -213,6 +213,19 @@ class NameHistory:
                 if self.grave is not None and not self.grave.numbers & self.deleted.keys():
                     self.grave = None
         self._set_terms(operation)
+
+    def after(self, operation: Operation) -> "NameHistory":
+        """A history of its own, so that whoever looks at this one never sees half a change."""
+        changed = replace(
+            self,
+            versions=dict(self.versions),
+            aliases=dict(self.aliases),
+            trail=list(self.trail),
+            digests=set(self.digests),
+            deleted=dict(self.deleted),
+        )
+        changed.apply(operation)
+        return changed
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now

@@ -1,7 +1,9 @@
 """The truth about adapters: a directory whose layout `adapters_store/README.md` describes.
 
 Blocking. One process owns a store at a time; inside it, whoever changes the store does so from one
-thread at a time. What this class has acknowledged survives a crash at any later moment.
+thread at a time. Anybody may look from any thread meanwhile: what is in memory is never changed in
+place, but replaced, so a look sees the state before a change or the one after it. What this class
+has acknowledged survives a crash at any later moment.
 """
 
 import fcntl
@@ -47,8 +49,8 @@ class AdapterStore:
         self.logs: RecordLogs = RecordFiles(self.private, self.temporary)
         self._journal = Journal(self.logs)
         self._objects = ObjectFolder(self.private / "objects", self.temporary)
-        self._histories: dict[str, NameHistory] = {}
-        self._manifests: dict[str, Manifest] = {}
+        self._histories: Mapping[str, NameHistory] = {}
+        self._manifests: Mapping[str, Manifest] = {}
         self._lock: int | None = None
 
     def open(self, *, is_tidied: bool = True) -> None:
@@ -63,9 +65,8 @@ class AdapterStore:
             raise ConfigurationError(f"The adapter store {self.root} cannot be written.") from error
         self._take_lock()
         self._histories = {name: self._journal.replay(name) for name in self._journal.names()}
-        for digest in self._objects.digests():
-            if (manifest := self._objects.manifest(digest)) is not None:
-                self._manifests[digest] = manifest
+        found = {digest: self._objects.manifest(digest) for digest in self._objects.digests()}
+        self._manifests = {digest: one for digest, one in found.items() if one is not None}
         if is_tidied:
             self._tidy()
 
@@ -209,9 +210,14 @@ class AdapterStore:
     def remove_unreferenced(self, digests: Iterable[str]) -> list[str]:
         """Those that were removed, because no version has them, not even a deleted one."""
         removed = sorted(set(digests) - self.kept_digests())
-        for digest in removed:
-            self._objects.remove(digest)
-            self._manifests.pop(digest, None)
+        gone = set()
+        try:
+            for digest in removed:
+                self._objects.remove(digest)
+                gone.add(digest)
+        finally:
+            left = {digest: one for digest, one in self._manifests.items() if digest not in gone}
+            self._manifests = left
         return removed
 
     def _add_object(self, name: str, outcome: CompileOutcome) -> None:
@@ -222,7 +228,7 @@ class AdapterStore:
                 # Its summary could not be read, so nothing vouches for it.
                 self._objects.remove(manifest.digest)
             self._objects.add(outcome, self.temporary / f"object-{uuid.uuid4().hex}")
-            self._manifests[manifest.digest] = manifest
+            self._manifests = {**self._manifests, manifest.digest: manifest}
         self.check_num_adapters(name)
 
     def _of(self, tenant: str | None) -> Iterator[NameHistory]:
@@ -231,13 +237,13 @@ class AdapterStore:
                 yield history
 
     def _append(self, name: str, operation: Operation) -> bool:
-        history = self._histories.setdefault(name, NameHistory())
+        history = self.history(name)
         try:
             self._journal.append(name, history.num_operations, operation)
         except FileExistsError:
-            self._histories[name] = self._journal.replay(name)
+            self._histories = {**self._histories, name: self._journal.replay(name)}
             return False
-        history.apply(operation)
+        self._histories = {**self._histories, name: history.after(operation)}
         return True
 
     def _tidy(self) -> None:

@@ -1,7 +1,12 @@
-"""What is known of every name: the store's versions and pointers as others see and use them."""
+"""What is known of every name: the store's versions and pointers as others see and use them.
+
+A change that a thread is writing is in the store before the registry knows. So one look takes one
+history, and what of it has gone is left out of lists, or not found.
+"""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from service.adapters.deletions import is_restorable, recoverable, recoverable_until
@@ -12,7 +17,7 @@ from service.adapters.registry import AdapterRegistry
 from service.adapters.store import AdapterStore
 from service.base import BaseDescription
 from service.core import AdapterRef
-from service.errors import AdapterNotFound, Refusal
+from service.errors import AdapterNotFound, ModelNotFound, Refusal
 from service.handlers.adapter_views import (
     AdapterView,
     DeletedVersionView,
@@ -85,8 +90,7 @@ class Directory:
 
     def has(self, name: str) -> bool:
         """Whether there is such an adapter, usable or not."""
-        is_known = bool(self._store.history(name).versions) or name in self.broken
-        return is_known and not self.registry.is_over(name)
+        return self._is_there(name, self._store.history(name))
 
     def list_deleted(
         self, tenant: str, limit: int, after: str | None
@@ -94,19 +98,33 @@ class Directory:
         """A page of a tenant's deleted names that can be restored, and whether more follow."""
         owned = (n for n in self._store.names_with_deleted() if tenant_of(n) == tenant)
         names = (n for n in owned if after is None or bare_name(n) > after)
-        found = list(islice(filter(self._is_restorable, names), limit + 1))
-        return [self._view_deleted(name) for name in found[:limit]], len(found) > limit
+        histories = ((name, self._store.history(name)) for name in names)
+        restorable = ((name, one) for name, one in histories if self._is_restorable(one))
+        found = list(islice(restorable, limit + 1))
+        return [self._view_deleted(*one) for one in found[:limit]], len(found) > limit
 
     def get(self, name: str) -> AdapterView:
         """Raises `AdapterNotFound`."""
-        if not self.has(name):
+        history = self._store.history(name)
+        if not self._is_there(name, history):
             raise AdapterNotFound(name)
-        return self.view(name)
+        return self._view(name, history)
+
+    def view_all(self, names: Iterable[str]) -> Sequence[AdapterView]:
+        """Of those that are still there."""
+        histories = ((name, self._store.history(name)) for name in names)
+        return [self._view(name, one) for name, one in histories if self._is_there(name, one)]
 
     def view(self, name: str) -> AdapterView:
-        history = self._store.history(name)
+        return self._view(name, self._store.history(name))
+
+    def _is_there(self, name: str, history: NameHistory) -> bool:
+        is_known = bool(history.versions) or name in self.broken
+        return is_known and not self.registry.is_over(name)
+
+    def _view(self, name: str, history: NameHistory) -> AdapterView:
         stored = [history.versions[number] for number in sorted(history.versions)]
-        views = [self.view_version(name, version) for version in stored]
+        views = [self._view_version(version, history) for version in stored]
         reasons = self.broken.get(name, ())
         if stored and None in views:
             message = "The stored content of a version is damaged."
@@ -126,8 +144,7 @@ class Directory:
             expires_at=history.expires_at,
         )
 
-    def _view_deleted(self, name: str) -> AdapterView:
-        history = self._store.history(name)
+    def _view_deleted(self, name: str, history: NameHistory) -> AdapterView:
         assert history.grave is not None
         return AdapterView(
             name=name,
@@ -141,8 +158,7 @@ class Directory:
             visibility=history.visibility_of(name),
         )
 
-    def _is_restorable(self, name: str) -> bool:
-        history = self._store.history(name)
+    def _is_restorable(self, history: NameHistory) -> bool:
         return is_restorable(history, [one.number for one in self._deleted_versions(history)])
 
     def _deleted_versions(self, history: NameHistory) -> tuple[DeletedVersionView, ...]:
@@ -163,16 +179,24 @@ class Directory:
         )
 
     def view_version(self, name: str, version: Publish) -> VersionView | None:
+        return self._view_version(version, self._store.history(name))
+
+    def _view_version(self, version: Publish, history: NameHistory) -> VersionView | None:
         manifest = self._store.manifest(version.digest)
         if manifest is None:
             return None
         tier = self._resident_tier(version.digest)
         if tier is None:
             tier = "disk" if self._cache.has(version.digest) else "store"
-        return view_version(version, self._store.history(name), manifest, tier)
+        return view_version(version, history, manifest, tier)
 
-    def list_models(self) -> Sequence[ModelEntry]:
-        return [self._model(name, self.registry.resolve(name)) for name in self.registry.names()]
+    def list_models(self, is_seen: Callable[[str], bool]) -> Sequence[ModelEntry]:
+        """Of the names that are seen and still there."""
+        entries = []
+        for name in filter(is_seen, self.registry.names()):
+            with suppress(ModelNotFound):
+                entries.append(self.find_model(name))
+        return entries
 
     def find_model(self, model: str) -> ModelEntry:
         """Raises `ModelNotFound`."""
@@ -183,8 +207,11 @@ class Directory:
         return None if manifest is None else self.ref_of(name, version.number, manifest)
 
     def _model(self, model: str, ref: AdapterRef) -> ModelEntry:
-        version = self._store.history(ref.name).versions[ref.version]
-        created = min(v.created_at for v in self._store.history(ref.name).versions.values())
+        versions = self._store.history(ref.name).versions
+        version = versions.get(ref.version)
+        if version is None:
+            raise ModelNotFound(model)
+        created = min(one.created_at for one in versions.values())
         if "@" in model:
             created = version.created_at
         return ModelEntry(model, created, self._base.name, ref.version, ref.digest)

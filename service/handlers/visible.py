@@ -42,11 +42,8 @@ class VisibleAdapters:
 
     def list_models(self, principal: Principal) -> Sequence[ModelEntry]:
         """By the names that the caller would write."""
-        entries = (
-            replace(entry, id=self._written(principal, entry.id))
-            for entry in self._directory.list_models()
-            if self._sees(principal, entry.id)
-        )
+        seen = self._directory.list_models(lambda name: self._sees(principal, name))
+        entries = (replace(entry, id=self._written(principal, entry.id)) for entry in seen)
         return sorted(entries, key=lambda entry: entry.id)
 
     def find_model(self, principal: Principal, model: str) -> ModelEntry:
@@ -99,7 +96,7 @@ class VisibleAdapters:
             for name in self._directory.names(owner)
             if self._sees(principal, name) and (after is None or bare_name(name) > after)
         ]
-        return [self._directory.view(name) for name in names[:limit]], len(names) > limit
+        return self._directory.view_all(names[:limit]), len(names) > limit
 
     def list_deleted(
         self, principal: Principal, tenant: str | None, limit: int, after: str | None

@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,51 @@ def test_content_and_adapters_have_owners(tmp_path: Path) -> None:
     again = open_store(tmp_path)
     assert again.names() == ["n"], "another tenant's name is another one, after a restart too"
     assert again.owns("team", with_deleted=True)
+
+
+def test_looks_from_other_threads_see_whole_states(tmp_path: Path) -> None:
+    """A name always has a current version here, and a deleted one none."""
+    store = open_store(tmp_path)
+    failures: list[BaseException] = []
+    is_over = threading.Event()
+
+    def look() -> None:
+        try:
+            while not is_over.is_set():
+                store.num_bytes()
+                store.live_digests()
+                store.kept_of("default")
+                store.kept_digests()
+                for name in store.names():
+                    history = store.history(name)
+                    numbers = set(history.versions)
+                    assert (history.current in numbers) or not (numbers or history.versions)
+                store.names_with_deleted()
+        except BaseException as error:
+            failures.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for number in range(60):
+            name = f"n{number}"
+            store.publish(name, outcome(store, "abcdef"[number % 6]), 5)
+            if number % 2:
+                store.change(name, lambda _: Delete(6))
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(before)
+    assert failures == []
+
+
+def test_a_history_that_somebody_looks_at_does_not_change(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.publish("n", outcome(store, "a"), 5)
+    seen = store.history("n")
+    store.publish("n", outcome(store, "b"), 6)
+    store.change("n", lambda _: Delete(7))
+    assert (seen.current, sorted(seen.versions), seen.num_operations) == (1, [1], 1)
+    assert (seen.digests, seen.trail, seen.deleted) == ({"a" * 64}, [], {})
