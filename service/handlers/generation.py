@@ -4,19 +4,26 @@ Knows no HTTP. An `Answer` owns what it took (the adapter version, the engine's 
 `aclose`, which gives everything back exactly once whatever happened in between.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
 
-from service.adapters.backends.memory_counters import MemoryCounters
 from service.base import BaseDescription
 from service.core import AdapterRef, GenerationRequest, SamplingParams
 from service.engine.client import EngineClient, TokenStream
 from service.errors import ColdLoadTimeout, InvalidRequest, PromptTooLong
-from service.handlers.accounting import AnswerSink, token_metrics
+from service.handlers.accounting import (
+    AnswerSink,
+    AnswerSummary,
+    Outcome,
+    hand_out,
+    token_metrics,
+)
 from service.handlers.answer import Answer
 from service.handlers.binding import AdapterBinder, Registry, Summand
 from service.handlers.choice import ChoiceText
@@ -36,6 +43,9 @@ from service.text import TextForm, TextSource
 
 MAX_SEQUENCES = 128
 """Prompts times choices of one request."""
+
+_COUNTED = (InvalidRequest, ColdLoadTimeout, asyncio.CancelledError)
+"""Whoever ends so has been worked for, or has gone by itself: it stays a request of its tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,10 @@ class GenerationCall:
     """Monotonic seconds."""
 
 
+Bound = tuple[GenerationCall, AdapterRef | None]
+"""A call with the version that was chosen for it; None is the base."""
+
+
 def check_task_id(task_id: int | None, model: str, adapter: AdapterRef | None) -> int:
     """The task's number, 0 where there are no tasks; never a task that nobody asked for."""
     num_tasks = adapter.num_tasks if adapter else 0
@@ -93,17 +107,16 @@ class GenerationHandler:
         registry: Registry,
         engine: EngineClient,
         metrics: Metrics,
+        quotas: QuotaGuard,
         sinks: Sequence[AnswerSink] = (),
-        quotas: QuotaGuard | None = None,
     ) -> None:
-        """Without `quotas` nobody is limited."""
         self.base = base
         self._texts = texts
         self._binder = AdapterBinder(base.name, registry)
         self._engine = engine
         self._metrics = metrics
         self._sinks = (token_metrics(metrics), *sinks)
-        self._quotas = quotas or QuotaGuard(MemoryCounters())
+        self._quotas = quotas
 
     async def open(self, call: GenerationCall) -> Answer:
         """Accept the call and queue its sequences. The caller must close what it gets.
@@ -114,48 +127,51 @@ class GenerationHandler:
         check_priority(call.priority, call.principal)
         self._quotas.check_open(call.principal.tenant)
         adapter = self._acquire(call)
+        bound: list[Bound] = [(call, adapter)]
+        answer: Answer | None = None
         try:
-            fallback = self._bind_fallback(call, adapter)
-        except BaseException:
-            self._binder.release(adapter)
-            raise
-        if fallback is None:
-            return await self._open(call, adapter)
-        other_call, other = fallback
-        try:
-            answer = await self._open(call, adapter)
-        except ColdLoadTimeout:
-            return await self._open(other_call, other)
-        except BaseException:
-            self._binder.release(other)
-            raise
-        self._binder.release(other)
-        return answer
+            bound += self._bind_fallback(call, adapter)
+            admission = await self._quotas.admit(call.principal.tenant)
+            answer = await self._open_admitted(bound, admission)
+            return answer
+        finally:
+            for one, ref in bound:
+                if answer is None or one.is_fallback is not answer.is_fallback:
+                    self._binder.release(ref)
 
-    async def _open(self, call: GenerationCall, adapter: AdapterRef | None) -> Answer:
-        """Gives the adapter back itself when it fails."""
+    async def _open_admitted(self, bound: Sequence[Bound], admission: Admission) -> Answer:
+        """The first of them that is in memory in time. Settles the admission when it fails."""
         try:
-            _bind_log(adapter)
-            task_id = check_task_id(call.task_id, call.model, adapter)
-            form = await self._texts.form_of(adapter)
-            call = _with_own_ends(call, form)
-            encoded = await self._encode(call, form)
-            call = self._within_quota(call, encoded)
-            requests = [
-                self._request(call, adapter, task_id, encoded[i // call.n], i)
-                for i in range(len(encoded) * call.n)
-            ]
-            choices = [
-                ChoiceText(i, request, form.tokenizer, call.stop, _echo(call, form, request, i))
-                for i, request in enumerate(requests)
-            ]
-            num_prompt_tokens = sum(map(len, encoded))
-            num_most = num_prompt_tokens + sum(one.params.max_tokens for one in requests)
-            admission = await self._quotas.admit(call.principal.tenant, num_most)
-            streams = await self._submit_admitted(requests, admission)
-        except BaseException:
-            self._binder.release(adapter)
+            for call, adapter in bound[:-1]:
+                with suppress(ColdLoadTimeout):
+                    return await self._open(call, adapter, admission)
+            return await self._open(*bound[-1], admission)
+        except BaseException as error:
+            if isinstance(error, ColdLoadTimeout):
+                hand_out(_unanswered(*bound[0]), self._sinks)
+            await admission.settle(0 if isinstance(error, _COUNTED) else None)
             raise
+
+    async def _open(
+        self, call: GenerationCall, adapter: AdapterRef | None, admission: Admission
+    ) -> Answer:
+        _bind_log(adapter)
+        task_id = check_task_id(call.task_id, call.model, adapter)
+        form = await self._texts.form_of(adapter)
+        call = _with_own_ends(call, form)
+        encoded = await self._encode(call, form)
+        call = self._within_quota(call, encoded)
+        requests = [
+            self._request(call, adapter, task_id, encoded[i // call.n], i)
+            for i in range(len(encoded) * call.n)
+        ]
+        choices = [
+            ChoiceText(i, request, form.tokenizer, call.stop, _echo(call, form, request, i))
+            for i, request in enumerate(requests)
+        ]
+        num_prompt_tokens = sum(map(len, encoded))
+        await admission.reserve(num_prompt_tokens + sum(one.params.max_tokens for one in requests))
+        streams = await self._submit(requests)
         self._metrics.prompt_tokens.inc(num_prompt_tokens)
         return Answer(
             call.request_id,
@@ -179,15 +195,13 @@ class GenerationHandler:
             call.model, call.adapters, call.sticky_key, principal=call.principal
         )
 
-    def _bind_fallback(
-        self, call: GenerationCall, adapter: AdapterRef | None
-    ) -> tuple[GenerationCall, AdapterRef | None] | None:
-        """Bound and checked when the call is, needed or not; None when it would change nothing.
+    def _bind_fallback(self, call: GenerationCall, adapter: AdapterRef | None) -> list[Bound]:
+        """Bound and checked when the call is, needed or not; none when it would change nothing.
 
         It must be in memory itself: the call's limit has been waited for by then.
         """
         if call.cold_fallback is None:
-            return None
+            return []
         other = self._binder.acquire(
             call.cold_fallback,
             sticky_key=call.sticky_key,
@@ -210,8 +224,8 @@ class GenerationHandler:
             raise
         if adapter is None or (other is not None and other.digest == adapter.digest):
             self._binder.release(other)
-            return None
-        return other_call, other
+            return []
+        return [(other_call, other)]
 
     async def _encode(self, call: GenerationCall, form: TextForm) -> list[tuple[int, ...]]:
         if len(call.prompts) * call.n > MAX_SEQUENCES:
@@ -276,15 +290,6 @@ class GenerationHandler:
             message += f" and {call.params.max_tokens} more are asked for"
         return message + "."
 
-    async def _submit_admitted(
-        self, requests: list[GenerationRequest], admission: Admission
-    ) -> list[TokenStream]:
-        try:
-            return await self._submit(requests)
-        except BaseException:
-            await admission.settle(None)
-            raise
-
     async def _submit(self, requests: list[GenerationRequest]) -> list[TokenStream]:
         """All or nothing: sequences that were queued before one is refused are aborted."""
         streams: list[TokenStream] = []
@@ -299,6 +304,21 @@ class GenerationHandler:
                 await stream.aclose()
             raise
         return streams
+
+
+def _unanswered(call: GenerationCall, adapter: AdapterRef | None) -> AnswerSummary:
+    """Of a call that waited for its adapter in vain: nothing of it was computed."""
+    return AnswerSummary(
+        principal=call.principal,
+        request_id=call.request_id,
+        adapter=adapter,
+        num_prompt_tokens=0,
+        num_cached_tokens=0,
+        num_generated_tokens=0,
+        outcome=Outcome.FAILED,
+        seconds=time.monotonic() - call.arrived,
+        seconds_to_first_token=None,
+    )
 
 
 def _bind_log(adapter: AdapterRef | None) -> None:

@@ -1,13 +1,15 @@
 """Whether a tenant may begin another completion now, and if not, when. Knows no HTTP.
 
-Tokens are taken when a call begins, as many as it can use at most: its prompts and `max_tokens` of
-every choice. What it did not use is given back when its answer closes, aborted or not.
+A request and a place among those that run at once are taken before its prompts are read, because
+reading them is work that others wait for. Tokens are taken once they are counted, as many as the
+call can use at most: its prompts and `max_tokens` of every choice. What it did not use is given
+back when its answer closes, aborted or not.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 
 import structlog
@@ -40,12 +42,21 @@ class Admission:
     """What one call has taken of its tenant's limits; whoever holds it settles it."""
 
     def __init__(
-        self, rates: RateState, settle: Callable[[int | None], Coroutine[None, None, None]]
+        self,
+        rates: RateState,
+        settle: Callable[[int | None], Coroutine[None, None, None]],
+        reserve: Callable[[int], Awaitable[RateState]],
     ) -> None:
         self.rates = rates
-        """As they were once it had been admitted."""
+        """As they were once it had taken the latest."""
         self._settle = settle
+        self._reserve = reserve
         self._is_settled = False
+
+    async def reserve(self, num_tokens: int) -> None:
+        """In place of those reserved before. Raises `RateLimited`, or `NeverWithinLimit` when
+        waiting does not help."""
+        self.rates = await self._reserve(num_tokens)
 
     async def settle(self, num_tokens: int | None) -> None:
         """Give back all but `num_tokens`; None when the call was never begun, so that it does not
@@ -100,8 +111,25 @@ class QuotaGuard:
         )
         raise _refusal(limits, ruling)
 
-    async def admit(self, tenant: str, num_tokens: int) -> Admission:
-        """Raises `RateLimited`, or `NeverWithinLimit` when waiting does not help."""
+    async def admit(self, tenant: str) -> Admission:
+        """A request and its place, and no tokens yet. Raises `RateLimited`."""
+        limits = self._limits_of(tenant)
+        if not _has_rates(limits):
+            return Admission(RateState(), _nothing_to_settle, _nothing_to_reserve)
+        ticket = secrets.token_hex(8)
+        ruling = await self._counters.claim(Claim(tenant, limits, 0, ticket))
+        if ruling.closed_ms:
+            now = self._clock()
+            self._closed[tenant] = _Closed(limits, now, now + ruling.closed_ms / 1000, ruling)
+        if ruling.exceeded:
+            raise _refusal(limits, ruling)
+        return Admission(
+            ruling.rates,
+            lambda used: self._settle(tenant, ticket, used),
+            lambda num_tokens: self._reserve(tenant, ticket, num_tokens),
+        )
+
+    async def _reserve(self, tenant: str, ticket: str, num_tokens: int) -> RateState:
         limits = self._limits_of(tenant)
         most = limits.tokens_per_minute
         if most is not None and num_tokens > most:
@@ -110,16 +138,10 @@ class QuotaGuard:
                 " per minute of this tenant.",
                 "max_tokens",
             )
-        if not _has_rates(limits):
-            return Admission(RateState(), _nothing_to_settle)
-        ticket = secrets.token_hex(8)
-        ruling = await self._counters.claim(Claim(tenant, limits, num_tokens, ticket))
-        if ruling.closed_ms:
-            now = self._clock()
-            self._closed[tenant] = _Closed(limits, now, now + ruling.closed_ms / 1000, ruling)
+        ruling = await self._counters.reserve(Claim(tenant, limits, num_tokens, ticket))
         if ruling.exceeded:
             raise _refusal(limits, ruling)
-        return Admission(ruling.rates, lambda used: self._settle(tenant, ticket, used))
+        return ruling.rates
 
     async def _settle(self, tenant: str, ticket: str, num_tokens: int | None) -> None:
         if num_tokens is None:
@@ -136,6 +158,10 @@ class QuotaGuard:
 
 async def _nothing_to_settle(_: int | None) -> None:
     pass
+
+
+async def _nothing_to_reserve(_: int) -> RateState:
+    return RateState()
 
 
 def _has_rates(limits: TenantLimits) -> bool:

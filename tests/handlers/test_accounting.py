@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 
 from service.adapter_metrics import AdapterLabels, AdapterSample
+from service.adapters.backends.memory_counters import MemoryCounters
 from service.core import EngineStats, SamplingParams
 from service.errors import EngineFailed
 from service.handlers.accounting import AnswerSummary, Outcome, adapter_metrics, metrics_by_adapter
 from service.handlers.binding import Summand
 from service.handlers.generation import GenerationCall, GenerationHandler
 from service.handlers.prompts import TextPrompt
+from service.handlers.quotas import QuotaGuard
 from service.metrics import Metrics
 from service.tenancy import Principal
 from tests.fakes import FakeEngine, FakeRegistry, FakeTexts, adapter_ref, base_description
@@ -38,6 +40,7 @@ class Scene:
             FakeRegistry(adapter_ref("alpha", 3)),
             self.engine,
             self.metrics,
+            QuotaGuard(MemoryCounters()),
             [self._broken, self.summaries.append],
         )
 
@@ -125,7 +128,13 @@ def counted(engine: FakeEngine, call: GenerationCall) -> dict[str, float]:
     registry = FakeRegistry(*(adapter_ref(one, 3, is_summable=True) for one in ("alpha", "beta")))
     sinks = [adapter_metrics(by_adapter, "tiny")]
     handler = GenerationHandler(
-        base_description(), FakeTexts(), registry, engine, Metrics(EngineStats), sinks
+        base_description(),
+        FakeTexts(),
+        registry,
+        engine,
+        Metrics(EngineStats),
+        QuotaGuard(MemoryCounters()),
+        sinks,
     )
 
     async def main() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from service.errors import ColdLoadTimeout, EngineFailed, InvalidRequest, ModelNotFound
+from service.handlers.accounting import Outcome
 from service.handlers.answer import Answer
 from service.handlers.binding import Summand
 from tests.fakes import FakeRegistry, adapter_ref
@@ -53,6 +54,8 @@ def refused(scene: Scene, error: type[Exception], **changes: object) -> Exceptio
 def test_a_limit_that_is_reached_is_an_error_before_the_answer_begins(scene: Scene, n: int) -> None:
     refused(scene, ColdLoadTimeout, n=n)
     assert len(scene.engine.submitted) == n
+    counted = [(one.adapter, one.outcome) for one in scene.summaries]
+    assert counted == [(adapter_ref("alpha", 3, is_summable=True), Outcome.FAILED)]
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.adapters.backends.memory_counters import MemoryCounters
 from service.core import EngineStats, FinishReason, GenerationRequest, SamplingParams, TokenEvent
 from service.errors import (
     EngineFailed,
@@ -15,9 +16,11 @@ from service.errors import (
     Overloaded,
     PromptTooLong,
 )
+from service.handlers.accounting import AnswerSummary
 from service.handlers.answer import Answer
 from service.handlers.generation import GenerationCall, GenerationHandler
 from service.handlers.prompts import TextPrompt, TokenPrompt
+from service.handlers.quotas import QuotaGuard
 from service.metrics import Metrics
 from service.tenancy import Principal
 from tests.fakes import (
@@ -38,9 +41,19 @@ class Scene:
         self.texts = FakeTexts()
         self.metrics = Metrics(EngineStats)
         self.base = base_description()
+        self.summaries: list[AnswerSummary] = []
+        self.sinks = [self.summaries.append]
 
     def handler(self) -> GenerationHandler:
-        return GenerationHandler(self.base, self.texts, self.registry, self.engine, self.metrics)
+        return GenerationHandler(
+            self.base,
+            self.texts,
+            self.registry,
+            self.engine,
+            self.metrics,
+            QuotaGuard(MemoryCounters()),
+            self.sinks,
+        )
 
     def assert_given_back(self) -> None:
         assert self.registry.released == self.registry.acquired

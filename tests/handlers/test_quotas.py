@@ -9,13 +9,21 @@ import pytest
 
 from service.adapters.backends.memory_counters import MemoryCounters
 from service.core import EngineStats, SamplingParams
-from service.errors import EngineFailed, NeverWithinLimit, Overloaded, RateLimited
+from service.errors import (
+    ColdLoadTimeout,
+    EngineFailed,
+    InvalidRequest,
+    NeverWithinLimit,
+    Overloaded,
+    RateLimited,
+)
 from service.handlers.answer import Answer
 from service.handlers.generation import GenerationCall, GenerationHandler
-from service.handlers.prompts import TextPrompt, TokenPrompt
+from service.handlers.prompts import ChatPrompt, TextPrompt, TokenPrompt
 from service.handlers.quotas import Admission, QuotaGuard
 from service.metrics import Metrics
 from service.tenancy import UNLIMITED, Principal, RateState, TenantLimits
+from service.text import TextForm
 from tests.fakes import FakeEngine, FakeRegistry, FakeTexts, adapter_ref, base_description
 
 CALL = GenerationCall(
@@ -45,7 +53,7 @@ class Scene:
             self.registry,
             self.engine,
             Metrics(EngineStats),
-            quotas=quotas,
+            quotas,
         )
 
     async def answered(self, call: GenerationCall = CALL) -> Answer:
@@ -64,7 +72,7 @@ class Scene:
 
     async def rates(self) -> RateState:
         guard = QuotaGuard(self.counters, lambda tenant: self.limits[tenant])
-        admission = await guard.admit("red", 0)
+        admission = await guard.admit("red")
         await admission.settle(None)
         return admission.rates
 
@@ -135,10 +143,73 @@ def test_a_flood_is_refused_before_its_prompts_are_read(
             assert caught.value.rates.requests is not None
             assert caught.value.rates.requests.reset_ms == caught.value.retry_after_ms
         assert waits == [50, 40, 30, 20, 10]
-        assert len(encoded) == 2, "the first refusal is the counters' own"
+        assert len(encoded) == 1
         await scene.answered(replace(CALL, principal=Principal("blue")))
         scene.now += 10
         await scene.answered()
+
+    run(main())
+
+
+async def refuse(messages: object) -> str:
+    raise InvalidRequest("The adapter's chat template takes more time.", "messages")
+
+
+def test_a_call_that_fails_at_its_prompt_is_a_request(scene: Scene) -> None:
+    scene.limits["red"] = TenantLimits(requests_per_minute=1)
+    scene.texts.own[adapter_ref("alpha").digest] = TextForm(scene.texts.tokenizer, refuse)
+    chat = replace(CALL, prompts=(ChatPrompt(({"role": "user", "content": "Hi"},)),))
+
+    async def main() -> None:
+        with pytest.raises(InvalidRequest, match="more time"):
+            await scene.answered(chat)
+        with pytest.raises(RateLimited, match="1 requests per minute"):
+            await scene.answered(chat)
+        assert scene.registry.released == scene.registry.acquired
+
+    run(main())
+
+
+def test_a_prompt_that_is_being_read_holds_its_place_until_its_client_goes(scene: Scene) -> None:
+    scene.limits["red"] = TenantLimits(2, 100, 1)
+    reading = asyncio.Event()
+
+    async def render(messages: object) -> str:
+        reading.set()
+        await asyncio.Event().wait()
+        return ""
+
+    scene.texts.own[adapter_ref("alpha").digest] = TextForm(scene.texts.tokenizer, render)
+    chat = replace(CALL, prompts=(ChatPrompt(({"role": "user", "content": "Hi"},)),))
+
+    async def main() -> None:
+        task = asyncio.create_task(scene.answered(chat))
+        await reading.wait()
+        with pytest.raises(RateLimited, match="1 requests at once"):
+            await scene.answered()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        rates = await scene.rates()
+        assert rates.requests is not None
+        assert rates.tokens is not None
+        # `rates` itself takes one while it looks.
+        assert (rates.requests.remaining, rates.tokens.remaining) == (0, 100)
+
+    run(main())
+
+
+def test_a_call_that_waited_for_its_adapter_in_vain_is_a_request(scene: Scene) -> None:
+    scene.limits["red"] = TenantLimits(1, 100, 1)
+    scene.engine.cold.add(adapter_ref("alpha").digest)
+
+    async def main() -> None:
+        with pytest.raises(ColdLoadTimeout):
+            await scene.answered(replace(CALL, max_cold_s=0.01))
+        with pytest.raises(RateLimited, match="1 requests per minute"):
+            await scene.answered()
+        scene.now += 60
+        assert await scene.tokens_left() == 100
 
     run(main())
 
@@ -250,8 +321,11 @@ def test_settling_is_carried_out_though_its_caller_is_cancelled() -> None:
         await asyncio.sleep(0.02)
         settled.append(num_tokens)
 
+    async def reserve(num_tokens: int) -> RateState:
+        return RateState()
+
     async def main() -> None:
-        admission = Admission(RateState(), settle)
+        admission = Admission(RateState(), settle, reserve)
         task = asyncio.create_task(admission.settle(5))
         await asyncio.sleep(0)
         task.cancel()

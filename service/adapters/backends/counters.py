@@ -28,7 +28,7 @@ class Claim:
     num_tokens: int
     """At most `limits.tokens_per_minute`."""
     ticket: str
-    """Unique; `settle` names it."""
+    """Unique; `reserve` and `settle` name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,10 @@ class Ruling:
 class Counters(Protocol):
     async def claim(self, claim: Claim) -> Ruling:
         """Decide and count in one step."""
+
+    async def reserve(self, claim: Claim) -> Ruling:
+        """What was granted under this ticket takes its `num_tokens` from now on, in place of those
+        that it had. Refused, it keeps its request and has no tokens."""
 
     async def settle(self, tenant: str, ticket: str, num_tokens: int | None) -> None:
         """The request is over: it used `num_tokens` of those that it claimed, and counts as of when

@@ -24,6 +24,9 @@ class MemoryCounters:
             self._sweep(now_ms)
         return self._meters.setdefault(claim.tenant, TenantMeter()).claim(claim, now_ms)
 
+    async def reserve(self, claim: Claim) -> Ruling:
+        return self._meters[claim.tenant].reserve(claim, self._now_ms())
+
     async def settle(self, tenant: str, ticket: str, num_tokens: int | None) -> None:
         meter = self._meters.get(tenant)
         if meter is not None:

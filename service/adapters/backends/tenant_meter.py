@@ -11,7 +11,9 @@ from service.tenancy import RateState, TenantLimits
 class _Running:
     began_ms: int
     num_tokens: int
-    """As claimed."""
+    """As claimed or, later, reserved."""
+    tokens_ms: int
+    """When they were taken."""
 
 
 class TenantMeter:
@@ -39,16 +41,27 @@ class TenantMeter:
         if not exceeded:
             self._requests.take(1, now_ms)
             self._tokens.take(claim.num_tokens, now_ms)
-            self._running[claim.ticket] = _Running(now_ms, claim.num_tokens)
+            self._running[claim.ticket] = _Running(now_ms, claim.num_tokens, now_ms)
         wait_ms, closed_ms = max(waits.values()), waits[Limit.REQUESTS]
         return Ruling(self._rates(limits, now_ms), tuple(exceeded), wait_ms, closed_ms)
+
+    def reserve(self, claim: Claim, now_ms: int) -> Ruling:
+        """Of a claim that was granted under the same ticket and is not settled."""
+        running = self._running[claim.ticket]
+        self._tokens.give_back(running.num_tokens, running.tokens_ms)
+        wait_ms = _wait(self._tokens, claim.num_tokens, claim.limits.tokens_per_minute, now_ms)
+        num_tokens = 0 if wait_ms else claim.num_tokens
+        self._tokens.take(num_tokens, now_ms)
+        self._running[claim.ticket] = _Running(running.began_ms, num_tokens, now_ms)
+        exceeded = (Limit.TOKENS,) if wait_ms else ()
+        return Ruling(self._rates(claim.limits, now_ms), exceeded, wait_ms)
 
     def settle(self, ticket: str, num_tokens: int | None) -> None:
         running = self._running.pop(ticket, None)
         if running is None:
             return
         unused = running.num_tokens - (num_tokens or 0)
-        self._tokens.give_back(unused, running.began_ms)
+        self._tokens.give_back(unused, running.tokens_ms)
         if num_tokens is None:
             self._requests.give_back(1, running.began_ms)
 
