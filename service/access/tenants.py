@@ -44,7 +44,7 @@ class TenantBook:
 class TenantLog:
     """`tenants/<name>`: each record is all that holds from then on; the last one counts. Blocking.
 
-    A name that was deleted can be taken again, so its numbers are counted on.
+    A name is never taken twice: grants, usage and audit entries of others speak of it.
     """
 
     def __init__(self, logs: RecordLogs) -> None:
@@ -54,6 +54,11 @@ class TenantLog:
         """Those that are not deleted. Raises `ConfigurationError`."""
         tenants = (self._read(name) for name in self._logs.names(FOLDER))
         return [tenant for tenant in tenants if tenant is not None]
+
+    def is_former(self, name: str) -> bool:
+        """Whether there was such a tenant, and it was deleted."""
+        records = self._logs.read(f"{FOLDER}/{name}")
+        return bool(records) and "deleted_at" in records[-1]
 
     def put(self, tenant: Tenant) -> None:
         self._append(tenant.name, asdict(tenant))

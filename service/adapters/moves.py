@@ -17,7 +17,7 @@ from service.errors import (
     PreconditionFailed,
     UnknownTarget,
 )
-from service.tenancy import Visibility
+from service.tenancy import Visibility, bare_name
 
 MAX_ALIASES = 64
 """Of one name; every one is looked at whenever a change is made."""
@@ -54,7 +54,7 @@ def check_revision(name: str, history: NameHistory, expected: Collection[int] | 
     """Of a deleted name too."""
     if expected is not None and history.num_operations not in expected:
         raise PreconditionFailed(
-            f"The adapter {name!r} was changed meanwhile; read it again and decide anew."
+            f"The adapter {bare_name(name)!r} was changed meanwhile; read it again and decide anew."
         )
 
 
@@ -64,7 +64,7 @@ def move_for(name: str, history: NameHistory, wanted: WantedMove, created_at: in
         _check_version(name, history, wanted.current, "current")
     for alias, shares in wanted.aliases.items():
         if not shares and alias not in history.aliases:
-            raise UnknownTarget(f"{name!r} has no alias {alias!r}.", f"aliases.{alias}")
+            raise UnknownTarget(f"{bare_name(name)!r} has no alias {alias!r}.", f"aliases.{alias}")
         for number, _ in shares:
             _check_version(name, history, number, f"aliases.{alias}")
     current = None if wanted.current == history.current else wanted.current
@@ -89,9 +89,11 @@ def rollback_for(name: str, history: NameHistory, created_at: int) -> Rollback:
     for number in reversed(history.trail):
         if number != history.current and number in history.versions:
             return Rollback(number, created_at)
-    raise NameConflict(f"No version of {name!r} was current before version {history.current}.")
+    raise NameConflict(
+        f"No version of {bare_name(name)!r} was current before version {history.current}."
+    )
 
 
 def _check_version(name: str, history: NameHistory, number: int, param: str) -> None:
     if number not in history.versions:
-        raise UnknownTarget(f"{name!r} has no version {number}.", param)
+        raise UnknownTarget(f"{bare_name(name)!r} has no version {number}.", param)

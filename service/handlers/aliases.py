@@ -19,6 +19,7 @@ from service.handlers.changes import Changes
 from service.handlers.directory import Directory
 from service.handlers.name_audit import NameAudit
 from service.handlers.pins import PinBoard
+from service.tenancy import bare_name
 
 Expected = Collection[int] | None
 """Revisions of the adapter that the caller has seen and means; None is any."""
@@ -90,7 +91,8 @@ class AliasService:
     ) -> None:
         for number in _targets(operation):
             if self._store.manifest(history.versions[number].digest) is None:
-                raise NameConflict(f"The stored content of {name}@{number} is damaged.")
+                shown = f"{bare_name(name)}@{number}"
+                raise NameConflict(f"The stored content of {shown} is damaged.")
 
 
 def _action(wanted: WantedMove) -> Action:

@@ -27,6 +27,7 @@ from service.handlers.audit import Action
 from service.handlers.changes import Changes
 from service.handlers.directory import Directory
 from service.handlers.name_audit import NameAudit
+from service.tenancy import bare_name
 
 COLLECT_INTERVAL_S = 3600.0
 
@@ -81,7 +82,9 @@ class DeletionService:
 
         def decide(history: NameHistory) -> Delete:
             if not history.versions and name in self._directory.broken:
-                raise NameConflict(f"{name!r} is a broken folder in the store; remove it there.")
+                raise NameConflict(
+                    f"{bare_name(name)!r} is a broken folder in the store; remove it there."
+                )
             check_expected(name, history, expected)
             return delete_for(name, history, created_at)
 

@@ -4,16 +4,19 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 
 import structlog
 
 from service.adapters.store import AdapterStore
-from service.errors import RepertoireError
 from service.handlers.deletions import DeletionService
 
 MIN_SLEEP_S = 0.05
 MAX_SLEEP_S = 60.0
 """The clock may be set; nothing else makes a name expire earlier than was known."""
+
+_RETRY_S = 1.0
+"""Until a name whose deletion failed is tried again."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,25 +60,27 @@ class ExpiryService:
         over = [name for name, end in sorted(self._ends.items()) if end <= now]
         deleted = []
         for name in over:
-            if await self._deletions.delete_expired(name, now):
-                log.info("adapter_expired", adapter=name)
-                deleted.append(name)
+            try:
+                if await self._deletions.delete_expired(name, now):
+                    log.info("adapter_expired", adapter=name)
+                    deleted.append(name)
+            except Exception:
+                # Not a reason to keep the others, nor to end for good: nobody is served meanwhile.
+                log.exception("expiry_failed", adapter=name)
         return deleted
 
     async def _run(self) -> None:
         while True:
             self._changed.clear()
-            try:
-                await self.sweep(self._clock())
-            except (RepertoireError, OSError):
-                # Tried again after the sleep; nobody is served meanwhile.
-                log.exception("expiry_failed")
-                await asyncio.sleep(1.0)
+            now = self._clock()
+            await self.sweep(now)
+            if min(self._ends.values(), default=inf) <= now:
+                await asyncio.sleep(_RETRY_S)
             with suppress(TimeoutError):
                 # Not `wait_for`, which may swallow a cancellation (in Python 3.11).
                 async with asyncio.timeout(self._seconds_to_next()):
                     await self._changed.wait()
 
     def _seconds_to_next(self) -> float:
-        left = min(self._ends.values(), default=float("inf")) - self._clock()
+        left = min(self._ends.values(), default=inf) - self._clock()
         return min(max(left, MIN_SLEEP_S), MAX_SLEEP_S)

@@ -87,7 +87,11 @@ class TenantService:
         async with self._changes.lock:
             if self._book.get(name) is not None:
                 raise NameConflict(f"There is a tenant {name!r} already.")
-            # An upload may end after its tenant, and what was deleted come back: not to others.
+            if await self._changes.in_thread(self._log.is_former, name):
+                raise NameConflict(
+                    f"A tenant {name!r} was deleted. Names are never given out again, because what"
+                    " others share with it would become the next one's; choose another name."
+                )
             if self._adapters.owns(name, with_deleted=True):
                 raise NameConflict(f"Adapters of a former tenant {name!r} are still kept.")
             if len(self._book.names()) >= MAX_TENANTS:

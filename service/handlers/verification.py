@@ -16,6 +16,7 @@ from service.core import AdapterRef, GenerationRequest, Logits, SamplingParams
 from service.engine.client import EngineClient
 from service.errors import EngineFailed
 from service.phases import phase
+from service.tenancy import tenant_of
 
 _NO_TOKENS = SamplingParams(max_tokens=0, temperature=0.0)
 
@@ -45,8 +46,9 @@ class Verifier:
     async def _verify(self, ref: AdapterRef, folder: Path, work: Path) -> Verdict:
         expected = await asyncio.to_thread(self._expected, folder, work)
         numbers = range(sum(name.startswith("prompt_") for name in expected))
-        served = [self._served(expected, number, ref) for number in numbers]
-        plain = [self._served(expected, number, None) for number in numbers]
+        tenant = tenant_of(ref.name)
+        served = [self._served(expected, number, ref, tenant) for number in numbers]
+        plain = [self._served(expected, number, None, tenant) for number in numbers]
         logits = await asyncio.gather(*served, *plain)
         names = [*(f"adapter_{n}" for n in numbers), *(f"base_{n}" for n in numbers)]
         found = dict(zip(names, logits, strict=True))
@@ -67,14 +69,17 @@ class Verifier:
         with np.load(self._reference.reference(folder, work), allow_pickle=False) as arrays:
             return dict(arrays)
 
-    async def _served(self, expected: Arrays, number: int, ref: AdapterRef | None) -> Logits:
-        """`[len(prompt), vocab]`"""
+    async def _served(
+        self, expected: Arrays, number: int, ref: AdapterRef | None, tenant: str
+    ) -> Logits:
+        """`[len(prompt), vocab]`; it counts as the tenant's share of the engine."""
         request = GenerationRequest(
             request_id=f"verify-{secrets.token_hex(8)}",
             prompt_ids=tuple(int(one) for one in expected[f"prompt_{number}"]),
             params=_NO_TOKENS,
             adapter=ref,
             task_id=int(expected[f"task_{number}"]) if ref is not None else 0,
+            tenant=tenant,
             keep_logits=True,
         )
         stream = self._engine.submit(request)

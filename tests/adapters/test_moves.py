@@ -3,8 +3,14 @@
 import pytest
 
 from service.adapters.history import Move, NameHistory, Publish
-from service.adapters.moves import MAX_ALIASES, WantedMove, check_expected, move_for
-from service.errors import AdapterNotFound, InvalidRequest, PreconditionFailed, UnknownTarget
+from service.adapters.moves import MAX_ALIASES, WantedMove, check_expected, move_for, rollback_for
+from service.errors import (
+    AdapterNotFound,
+    InvalidRequest,
+    NameConflict,
+    PreconditionFailed,
+    UnknownTarget,
+)
 
 ONE, TWO = ((1, 1),), ((2, 1),)
 
@@ -62,3 +68,14 @@ def test_expectations(history: NameHistory) -> None:
             check_expected("a", history, stale)
     with pytest.raises(AdapterNotFound):
         check_expected("b", NameHistory(), {0})
+
+
+def test_what_is_said_names_the_adapter_as_its_owner_does(history: NameHistory) -> None:
+    wrong = (WantedMove(9), WantedMove(aliases={"none": ()}))
+    for wanted in wrong:
+        with pytest.raises(UnknownTarget, match="^'a' has no"):
+            move_for("team-a/a", history, wanted, 5)
+    with pytest.raises(PreconditionFailed, match="adapter 'a' was changed"):
+        check_expected("team-a/a", history, {0})
+    with pytest.raises(NameConflict, match="^No version of 'a' was"):
+        rollback_for("team-a/a", NameHistory(), 5)

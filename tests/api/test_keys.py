@@ -127,16 +127,16 @@ def test_a_tenant_goes_with_its_keys_but_not_with_its_adapters(world: World) -> 
     assert code(ask(world, "DELETE", "/v1/tenants/team-a", "op")) == (409, "name_conflict")
     assert opens(world, secret)
     world.owners.owners.clear()
-    world.owners.former.add("team-a")
     assert ask(world, "DELETE", "/v1/tenants/team-a", "op").json()["deleted"]
     assert not opens(world, secret)
     assert code(ask(world, "GET", "/v1/tenants/team-a", "op")) == (404, "tenant_not_found")
     assert code(make(world, tenant="team-a")) == (404, "tenant_not_found")
     again = ask(world, "POST", "/v1/tenants", "op", json={"name": "team-a"})
-    assert code(again) == (409, "name_conflict"), "its adapters could still come back"
-    world.owners.former.clear()
-    again = ask(world, "POST", "/v1/tenants", "op", json={"name": "team-a"})
-    assert again.status_code == 201
+    assert code(again) == (409, "name_conflict"), "others may still share with it"
+    assert "never given out again" in again.json()["error"]["message"]
+    world.owners.former.add("team-x")
+    left = ask(world, "POST", "/v1/tenants", "op", json={"name": "team-x"})
+    assert code(left) == (409, "name_conflict"), "adapters of it could still come back"
     assert not opens(world, secret)
     assert code(ask(world, "DELETE", "/v1/tenants/default", "op")) == (409, "name_conflict")
 

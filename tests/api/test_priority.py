@@ -9,14 +9,14 @@ from tests.api.test_auth import ask
 from tests.api.test_fields import BOTH, ROUTES, post, refused
 
 
-def keyed(world: World, min_priority: int) -> str:
+def keyed(world: World, min_priority: int, tenant: str = "team-a", role: Role = Role.USE) -> str:
     secret = Secret.new()
     world.settings["api_key"] = ("op",)
     world.access.ring.put(
         Key(
             secret.id,
-            "team-a",
-            Role.USE,
+            tenant,
+            role,
             secret.digest,
             secret.ending,
             created_at=0,
@@ -63,6 +63,13 @@ def test_more_urgent_than_the_key_allows_is_a_403_that_says_what_it_allows(
     assert "from 2 on" in error["message"]
     assert not world.engine.submitted
     assert world.registry.acquired == world.registry.released
+
+
+def test_a_managed_key_of_an_operator_is_held_to_its_bound(world: World) -> None:
+    key = keyed(world, 2, "default", Role.ADMIN)
+    for priority, status in ((1, 403), (2, 200)):
+        body = ROUTES["/v1/completions"] | {"priority": priority}
+        assert ask(world, "POST", "/v1/completions", key, json=body).status_code == status
 
 
 def test_an_operator_may_be_as_urgent_as_it_likes(world: World) -> None:

@@ -72,6 +72,29 @@ def test_the_sweep_deletes_as_a_delete_does(house: House) -> None:
     run(house, scenario)
 
 
+def test_a_name_that_cannot_be_deleted_does_not_keep_the_others(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        await publish(house, 1, HOUR)
+        await publish(house, 2, HOUR, name="b")
+        deletions = house.service.deletions
+        delete = deletions.delete_expired
+
+        async def delete_expired(name: str, now: float) -> bool:
+            if name == "a":
+                raise ValueError(name)
+            return await delete(name, now)
+
+        monkeypatch.setattr(deletions, "delete_expired", delete_expired)
+        late = time.time() + 3601
+        assert await house.service.expiry.sweep(late) == ["b"]
+        monkeypatch.undo()
+        assert await house.service.expiry.sweep(late) == ["a"]
+
+    run(house, scenario)
+
+
 def test_it_sweeps_by_itself(house: House) -> None:
     async def scenario() -> None:
         await publish(house, 1, Lifetime(ttl_s=1))

@@ -45,6 +45,7 @@ class LogitsEngine:
     def __init__(self, adapter_error: float = 0.0, base_error: float = 0.0) -> None:
         self.errors = {True: adapter_error, False: base_error}
         self.num_open = 0
+        self.tenants: list[str] = []
 
     def submit(self, request: GenerationRequest) -> "LogitsStream":
         assert request.keep_logits
@@ -53,6 +54,7 @@ class LogitsEngine:
         logits = logits_of(request.prompt_ids, has_adapter=has_adapter)
         logits[-1, 3] += self.errors[has_adapter]
         self.num_open += 1
+        self.tenants.append(request.tenant)
         return LogitsStream(self, TokenEvent(request.request_id, logits=logits))
 
 
@@ -128,6 +130,16 @@ def test_the_verdict(
     assert verdict.base_difference == pytest.approx(base_error, rel=0.1)
     assert (verdict.num_positions, verdict.checked_at, verdict.dtype) == (10, 77, dtype)
     assert engine.num_open == 0
+
+
+def test_a_check_counts_as_the_share_of_whose_adapter_it_is(
+    base: TinyBase, lora: Callable[[int], Path], tmp_path: Path
+) -> None:
+    engine = LogitsEngine()
+    verifier = Verifier(base.description, engine, WrittenReference())
+    for name in ("team-a/a", "a"):
+        asyncio.run(verifier.verify(adapter_ref(name), lora(1), tmp_path))
+    assert engine.tenants == ["team-a"] * 6 + ["default"] * 6
 
 
 @pytest.mark.parametrize(
