@@ -73,9 +73,9 @@ def test_expectations(history: NameHistory) -> None:
 def test_what_is_said_names_the_adapter_as_its_owner_does(history: NameHistory) -> None:
     wrong = (WantedMove(9), WantedMove(aliases={"none": ()}))
     for wanted in wrong:
-        with pytest.raises(UnknownTarget, match="^'a' has no"):
+        with pytest.raises(UnknownTarget, match=r"^'a' has no"):
             move_for("team-a/a", history, wanted, 5)
     with pytest.raises(PreconditionFailed, match="adapter 'a' was changed"):
         check_expected("team-a/a", history, {0})
-    with pytest.raises(NameConflict, match="^No version of 'a' was"):
+    with pytest.raises(NameConflict, match=r"^No version of 'a' was"):
         rollback_for("team-a/a", NameHistory(), 5)
