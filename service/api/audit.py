@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from service.api.dependencies import AdminDep, ServicesDep
-from service.api.parameters import FromDay, OfTenant, ToDay
+from service.api.parameters import FromDay, OfTenant, ToDay, today
 from service.api.schemas.audit import AuditRecords
 from service.handlers.reports import days_between, seen_tenant
 
@@ -24,6 +24,6 @@ async def read_audit(
     ] = None,
     tenant: OfTenant = None,
 ) -> AuditRecords:
-    days = days_between(first, last)
+    days = days_between(first, last, today())
     page = await services.audit.page(*days, limit, after, seen_tenant(principal, tenant))
     return AuditRecords.of(page)

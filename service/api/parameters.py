@@ -1,6 +1,6 @@
 """Parameters that several routes take, with examples that are real on the demo."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import Path, Query
@@ -39,6 +39,11 @@ OfTenant = Annotated[
     str | None,
     Query(max_length=63, description="Only this tenant's; an operator sees all by default."),
 ]
+
+
+def today() -> date:
+    """As `FromDay` and `ToDay` count."""
+    return datetime.now(UTC).date()
 
 
 def addressed(name: str, tenant: str | None) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from service.api.dependencies import AdminDep, ServicesDep
-from service.api.parameters import FromDay, OfTenant, ToDay
+from service.api.parameters import FromDay, OfTenant, ToDay, today
 from service.api.schemas.usage import UsageReport
 from service.handlers.reports import days_between, seen_tenant
 from service.handlers.usage import Dimension
@@ -32,6 +32,6 @@ async def read_usage(
         str | None, Query(max_length=512, description="`id` after which the page begins.")
     ] = None,
 ) -> UsageReport:
-    days = days_between(first, last)
+    days = days_between(first, last, today())
     shown = seen_tenant(principal, tenant)
     return UsageReport.of(await services.usage.report(*days, group_by, shown, limit, after))

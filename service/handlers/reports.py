@@ -1,6 +1,6 @@
 """What a report covers: which days, and whose."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 from service.errors import InvalidRequest, PermissionDenied
 from service.tenancy import Principal
@@ -9,9 +9,9 @@ MAX_DAYS = 92
 DEFAULT_DAYS = 7
 
 
-def days_between(first: date | None, last: date | None) -> tuple[date, date]:
+def days_between(first: date | None, last: date | None, today: date) -> tuple[date, date]:
     """Both inclusive, in UTC. Raises `InvalidRequest`."""
-    last = last or datetime.now(UTC).date()
+    last = last or today
     if first is None:
         first = date.fromordinal(max(1, last.toordinal() - DEFAULT_DAYS + 1))
     if first > last:

@@ -1,4 +1,4 @@
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 
@@ -7,23 +7,23 @@ from service.handlers.reports import days_between, seen_tenant
 from service.tenancy import ANYONE, Principal, Role
 
 DAY = date(2026, 3, 5)
+TODAY = date(2026, 3, 9)
 RED = Principal("red", Role.ADMIN, "k")
 
 
 def test_by_default_the_last_week() -> None:
-    today = datetime.now(UTC).date()
-    assert days_between(None, None) == (today - timedelta(6), today)
-    assert days_between(None, DAY) == (date(2026, 2, 27), DAY)
-    assert days_between(None, date(1, 1, 2)) == (date(1, 1, 1), date(1, 1, 2))
-    assert days_between(DAY, DAY) == (DAY, DAY)
+    assert days_between(None, None, TODAY) == (TODAY - timedelta(6), TODAY)
+    assert days_between(None, DAY, TODAY) == (date(2026, 2, 27), DAY)
+    assert days_between(None, date(1, 1, 2), TODAY) == (date(1, 1, 1), date(1, 1, 2))
+    assert days_between(DAY, DAY, TODAY) == (DAY, DAY)
 
 
 def test_days_in_the_wrong_order_or_too_many_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="behind"):
-        days_between(DAY, date(2026, 3, 4))
+        days_between(DAY, date(2026, 3, 4), TODAY)
     with pytest.raises(InvalidRequest, match="92 days"):
-        days_between(date(2025, 12, 3), DAY)
-    assert days_between(date(2025, 12, 4), DAY)[0] == date(2025, 12, 4)
+        days_between(date(2025, 12, 3), DAY, TODAY)
+    assert days_between(date(2025, 12, 4), DAY, TODAY)[0] == date(2025, 12, 4)
 
 
 def test_an_operator_sees_everybody_and_an_admin_its_own() -> None:
