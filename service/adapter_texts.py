@@ -17,6 +17,7 @@ from service.core import AdapterRef
 from service.errors import AdapterLoadFailed, InvalidRequest
 from service.templates.conversation import prompt_variables
 from service.templates.renderer import TemplateRenderer
+from service.tenancy import DEFAULT_TENANT, tenant_of
 from service.text import TextForm, Tokenizer
 
 _MAX_TEXTS = 64
@@ -64,13 +65,13 @@ class AdapterTexts:
 
     async def form_of(self, adapter: AdapterRef | None) -> TextForm:
         if adapter is None:
-            return self._form(self._base)
+            return self._form(self._base, DEFAULT_TENANT)
         if not adapter.parts:
-            return self._form(await self._text_of(adapter))
+            return self._form(await self._text_of(adapter), tenant_of(adapter.name))
         texts = [await self._text_of(part.ref) for part in adapter.parts]
-        return self._common_form(texts)
+        return self._common_form(texts, tenant_of(adapter.parts[0].ref.name))
 
-    def _common_form(self, texts: Sequence[_OwnText]) -> TextForm:
+    def _common_form(self, texts: Sequence[_OwnText], owner: str) -> TextForm:
         first = texts[0]
         if any(text.tokens != first.tokens for text in texts):
             raise InvalidRequest(
@@ -78,19 +79,18 @@ class AdapterTexts:
             )
         if any(text.template != first.template for text in texts):
             return TextForm(first.tokenizer, _refuse_chat, self._own_eos_ids(first))
-        return self._form(first)
+        return self._form(first, owner)
 
-    def _form(self, text: _OwnText) -> TextForm:
+    def _form(self, text: _OwnText, owner: str) -> TextForm:
         if text.template is None:
             return TextForm(text.tokenizer, None, self._own_eos_ids(text))
-        render = partial(self._render, text.key, text.template, text.tokenizer)
+        render = partial(self._render, owner, text)
         return TextForm(text.tokenizer, render, self._own_eos_ids(text))
 
-    async def _render(
-        self, key: str, template: str, tokenizer: BaseTokenizer, messages: Messages
-    ) -> str:
-        variables = prompt_variables(messages, tokenizer.special_tokens)
-        return await self._renderer.render(key, template, variables)
+    async def _render(self, owner: str, text: _OwnText, messages: Messages) -> str:
+        assert text.template is not None
+        variables = prompt_variables(messages, text.tokenizer.special_tokens)
+        return await self._renderer.render(owner, text.key, text.template, variables)
 
     def _own_eos_ids(self, text: _OwnText) -> tuple[int, ...]:
         eos = text.tokens.special_tokens.get("eos_token")

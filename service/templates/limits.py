@@ -12,9 +12,10 @@ class RenderLimits:
     """Private memory of a worker."""
     max_chars: int = 1 << 20
     """Of the rendered text, all of which is split into tokens afterwards."""
-    num_workers: int = 2
+    num_workers: int = 3
+    """One owner has all but one of them at most."""
     max_waiting: int = 64
-    """Requests that wait for the same template's turn."""
+    """Requests that wait for the same template's turn, and templates for the same owner's."""
 
 
 _CHARS_PER_TOKEN = 16

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from service.errors import InvalidRequest, Overloaded
@@ -13,7 +13,7 @@ from service.templates.worker import TemplateFailed, TemplateWorker, WorkerUnava
 
 @dataclass(slots=True)
 class _Turn:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    places: asyncio.Semaphore
     num_users: int = 0
 
 
@@ -21,7 +21,8 @@ class TemplateRenderer:
     """A few worker processes, started when they are first needed.
 
     A template is rendered by one of them at a time, so that one that burns its time on every
-    request slows down its own adapter and leaves the other workers to the other adapters.
+    request slows down its own adapter and leaves the other workers to the other adapters. And all
+    templates of one owner together leave a worker to the other owners.
     """
 
     def __init__(self, limits: RenderLimits | None = None) -> None:
@@ -29,23 +30,24 @@ class TemplateRenderer:
         self._idle = [TemplateWorker(self._limits) for _ in range(self._limits.num_workers)]
         """Used last, taken first; a thread of the pool holds the one that it took from here."""
         self._threads = ThreadPoolExecutor(self._limits.num_workers, thread_name_prefix="templates")
-        self._turns: dict[str, _Turn] = {}
+        self._turns: dict[tuple[str, ...], _Turn] = {}
+        """By owner, and by owner and template."""
 
-    async def render(self, key: str, template: str, variables: Mapping[str, Any]) -> str:
-        """`key` is the same for the same template. Raises `InvalidRequest` or `Overloaded`."""
-        turn = self._turns.setdefault(key, _Turn())
-        if turn.num_users > self._limits.max_waiting:
-            raise Overloaded("Too many chat requests wait for this adapter's chat template.")
-        turn.num_users += 1
+    async def render(
+        self, owner: str, key: str, template: str, variables: Mapping[str, Any]
+    ) -> str:
+        """`owner` is the tenant whose adapter brought the template, `key` the same for the same
+        template. Raises `InvalidRequest` or `Overloaded`."""
+        await self._take((owner, key), 1)
         try:
-            await turn.lock.acquire()
+            await self._take((owner,), max(1, self._limits.num_workers - 1))
         except BaseException:
-            self._leave(key, turn)
+            self._give_back((owner, key))
             raise
         loop = asyncio.get_running_loop()
         job = loop.run_in_executor(self._threads, self._render, template, variables)
         # A thread cannot be stopped, so the turn lasts as long as the job, whoever still waits.
-        job.add_done_callback(lambda job: self._end(job, key, turn))
+        job.add_done_callback(lambda job: self._end(job, owner, key))
         try:
             return await asyncio.shield(job)
         except TemplateFailed as error:
@@ -66,13 +68,28 @@ class TemplateRenderer:
         finally:
             self._idle.append(worker)
 
-    def _end(self, job: "asyncio.Future[str]", key: str, turn: _Turn) -> None:
+    async def _take(self, name: tuple[str, ...], num_places: int) -> None:
+        turn = self._turns.setdefault(name, _Turn(asyncio.Semaphore(num_places)))
+        if turn.num_users > self._limits.max_waiting:
+            raise Overloaded("Too many chat requests wait for this adapter's chat template.")
+        turn.num_users += 1
+        try:
+            await turn.places.acquire()
+        except BaseException:
+            self._leave(name)
+            raise
+
+    def _end(self, job: "asyncio.Future[str]", owner: str, key: str) -> None:
         if not job.cancelled():
             job.exception()  # so that nobody is told of one that nobody waits for any more
-        turn.lock.release()
-        self._leave(key, turn)
+        self._give_back((owner,))
+        self._give_back((owner, key))
 
-    def _leave(self, key: str, turn: _Turn) -> None:
-        turn.num_users -= 1
-        if turn.num_users == 0:
-            del self._turns[key]
+    def _give_back(self, name: tuple[str, ...]) -> None:
+        self._turns[name].places.release()
+        self._leave(name)
+
+    def _leave(self, name: tuple[str, ...]) -> None:
+        self._turns[name].num_users -= 1
+        if self._turns[name].num_users == 0:
+            del self._turns[name]
