@@ -313,6 +313,7 @@ def _adapter_limits(settings: Settings) -> AdapterLimits:
         max_lora_rank=settings.max_lora_rank,
         compile_timeout_s=settings.compile_timeout_s,
         compile_memory_bytes=settings.compile_memory_bytes,
+        max_open_uploads=settings.max_open_uploads,
         store_budget_bytes=settings.store_bytes,
     )
 

@@ -23,6 +23,7 @@ RepertoireError
 ├── PermissionDenied          the key is known, but does not allow this
 ├── RateLimited               the tenant's limits of this minute are used up; says when to ask again
 ├── QuotaExceeded             more than the tenant may keep, and waiting does not help
+├── TooManyUploads           as many of the tenant's are open as may be; carries `retry_after`
 ├── Overloaded                no room in a queue; carries `retry_after` seconds
 ├── Draining                  shutting down; carries `retry_after` seconds
 ├── StoreFull                 the store's budget would be exceeded
@@ -165,6 +166,12 @@ class RateLimited(RepertoireError):
 
 class QuotaExceeded(RepertoireError):
     pass
+
+
+class TooManyUploads(RepertoireError):
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Overloaded(RepertoireError):

@@ -159,6 +159,9 @@ class Settings(BaseSettings):
         description="How long what is deleted can be restored (seconds); 0 = not at all.",
     )
     max_upload_bytes: ByteSize = _bytes(2 * _GIB, "One upload, packed and unpacked.")
+    max_open_uploads: int = Field(
+        8, ge=1, le=1000, description="Uploads that a tenant may have open at once (count)."
+    )
     max_body_bytes: ByteSize = _bytes(16 << 20, "Body of any other request.")
     compile_timeout_s: float = Field(
         120.0, gt=0, description="Limit for checking and compiling one upload (seconds)."

@@ -24,6 +24,10 @@ class AdapterLimits:
     compile_memory_bytes: int = 1 << 30
     """Private memory of one child; the mapped base and the mapped upload do not count."""
     max_parallel_compiles: int = 1
+    max_open_uploads: int = 8
+    """Of a tenant, from the first byte until they are published or refused."""
+    disk_reserve_bytes: int = 256 << 20
+    """Of the store's disk, which uploads leave free for records of what is done."""
     store_budget_bytes: int | None = None
     """Of all originals together; None = what the disk holds."""
     max_adapters: int = 100_000

@@ -55,6 +55,7 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.AdapterRefused: Shape(422, "invalid_request_error", "adapter_refused"),
     errors.UnknownTarget: Shape(422, "invalid_request_error", "unknown_target"),
     errors.RateLimited: Shape(429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.TooManyUploads: Shape(429, "rate_limit_error", "too_many_uploads"),
     errors.HeadersTooLarge: Shape(431, "invalid_request_error", "headers_too_large"),
     errors.AdapterLoadFailed: Shape(500, "server_error", "adapter_load_failed"),
     errors.EngineFailed: Shape(500, "server_error", "engine_failed"),

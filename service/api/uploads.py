@@ -38,7 +38,7 @@ async def receive_upload(
     if expected > limit:
         raise UploadTooLarge(f"More than {adapters.limits.max_upload_bytes} bytes.")
     adapters.quotas.check_announced(tenant, max(0, expected - _MAX_OVERHEAD_BYTES))
-    staging = await adapters.open_staging(expected)
+    staging = await adapters.intake.open(expected, tenant)
 
     def check_name(name: str) -> None:
         adapters.check_name(name, tenant)
@@ -46,14 +46,16 @@ async def receive_upload(
 
     try:
         form = UploadForm(boundary, staging, adapters.limits, check_name)
-        await _pump(request, adapters, form, limit)
+        await _pump(request, adapters, staging, form, limit)
         return form.name(), staging
     except BaseException:
-        await adapters.discard(staging)
+        await adapters.intake.discard(staging)
         raise
 
 
-async def _pump(request: Request, adapters: AdapterService, form: "UploadForm", limit: int) -> None:
+async def _pump(
+    request: Request, adapters: AdapterService, staging: Staging, form: "UploadForm", limit: int
+) -> None:
     batch = bytearray()
     num_bytes = 0
     async for chunk in request.stream():
@@ -62,9 +64,9 @@ async def _pump(request: Request, adapters: AdapterService, form: "UploadForm", 
             raise UploadTooLarge(f"More than {adapters.limits.max_upload_bytes} bytes.")
         batch += chunk
         if len(batch) >= _BATCH_BYTES:
-            await adapters.receive(_feeding(form, bytes(batch)))
+            await adapters.intake.receive(staging, len(batch), _feeding(form, bytes(batch)))
             batch.clear()
-    await adapters.receive(_feeding(form, bytes(batch)))
+    await adapters.intake.receive(staging, len(batch), _feeding(form, bytes(batch)))
 
 
 def _feeding(form: "UploadForm", data: bytes) -> Callable[[], None]:

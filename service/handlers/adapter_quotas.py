@@ -16,6 +16,11 @@ class AdapterQuotas:
         self._store = store
         self._limits_of = limits_of
 
+    def room(self, tenant: str) -> int | None:
+        """Bytes that it may still keep; None = any number."""
+        most = self._limits_of(tenant).max_adapter_bytes
+        return None if most is None else max(0, most - self._size(self._store.kept_of(tenant)))
+
     def check_announced(self, tenant: str, num_bytes: int) -> None:
         """Before an upload is read, by the size that it has announced."""
         limits = self._limits_of(tenant)

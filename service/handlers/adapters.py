@@ -44,6 +44,7 @@ from service.handlers.deletions import DeletionService
 from service.handlers.directory import Directory
 from service.handlers.expiry import ExpiryService
 from service.handlers.folder_import import FolderImporter
+from service.handlers.intake import Intake
 from service.handlers.name_audit import NameAudit
 from service.handlers.pins import PinBoard
 from service.handlers.quotas import LimitsOf, unlimited
@@ -136,6 +137,7 @@ class AdapterService:
             retention_s=deleted_retention_s,
             clock=clock,
         )
+        self.intake = Intake(store, limits, self.deletions, self._changes, self.quotas)
         self.expiry = ExpiryService(store, self.deletions, clock)
         self._directory.listeners += [pins.note, self.expiry.note]
         self._compiling = asyncio.Semaphore(limits.max_parallel_compiles)
@@ -166,18 +168,6 @@ class AdapterService:
         await self.deletions.close()
         await self._changes.close()
         self._store.close()
-
-    async def open_staging(self, expected_bytes: int) -> Staging:
-        """A place to receive an upload; the caller hands it to `publish` or discards it."""
-        await self.deletions.make_room(expected_bytes, num_disk_bytes=expected_bytes)
-        return await self._changes.in_thread(Staging, self._store.temporary, self.limits)
-
-    async def receive(self, work: Callable[[], None]) -> None:
-        """Run a bounded piece of disk work of an upload off the event loop."""
-        await self._changes.in_thread(work)
-
-    async def discard(self, staging: Staging) -> None:
-        await self._changes.in_thread(staging.discard)
 
     async def publish(
         self,
@@ -246,7 +236,7 @@ class AdapterService:
                     verdict = await self._check_exact(name, outcome, staging.work)
                     return await self._commit_checked(name, outcome, verdict, terms)
         finally:
-            await self._changes.in_thread(staging.discard)
+            await self.intake.discard(staging)
 
     @asynccontextmanager
     async def _held(self, name: str, manifest: Manifest) -> AsyncIterator[None]:

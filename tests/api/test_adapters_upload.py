@@ -368,3 +368,40 @@ def test_a_name_too_many_is_refused_before_its_files_are_read(
     for name, status in (("one", 201), ("two", 403), ("one", 200)):
         answer = client.post("/v1/adapters", data={"name": name}, files=parts(folder))
         assert answer.status_code == status
+
+
+def test_bytes_that_nobody_announced_count_while_they_arrive(
+    tmp_path: Path, base: TinyBase
+) -> None:
+    house = House(tmp_path / "store", base.description, AdapterLimits(store_budget_bytes=3 << 20))
+    head = b'--b\r\ncontent-disposition: form-data; name="files"; filename="x"\r\n\r\n'
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for _ in range(40):
+            yield bytes(1 << 20)
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    with serving(house) as client:
+        full = client.post("/v1/adapters", content=body(), headers=headers)
+        house.tenant_limits = TenantLimits(max_adapter_bytes=2 << 20)
+        over = client.post("/v1/adapters", content=body(), headers=headers)
+    assert (full.status_code, over.status_code) == (507, 403)
+    assert list(house.store.temporary.iterdir()) == []
+
+
+def test_one_open_upload_too_many_is_to_come_back_later(
+    tmp_path: Path, base: TinyBase, folder: Path
+) -> None:
+    limits = AdapterLimits(max_open_uploads=1)
+    house = House(tmp_path / "store", base.description, limits)
+    with serving(house) as client:
+        assert client.portal is not None
+        staging = client.portal.call(house.service.intake.open, 0)
+        refused = client.post("/v1/adapters", data={"name": "a"}, files=parts(folder))
+        client.portal.call(house.service.intake.discard, staging)
+        taken = client.post("/v1/adapters", data={"name": "a"}, files=parts(folder))
+        again = client.post("/v1/adapters", data={"name": "a"}, files=parts(folder))
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+    assert refused.json()["error"]["code"] == "too_many_uploads"
+    assert (taken.status_code, again.status_code) == (201, 200)

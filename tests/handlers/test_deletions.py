@@ -272,11 +272,11 @@ def test_a_full_store_gives_up_what_is_over_and_nothing_else(
         with pytest.raises(StoreFull):
             await house.publish("b", lora(2))
         with pytest.raises(StoreFull):
-            await house.service.open_staging(size)
+            await house.service.intake.open(size)
         await house.service.deletions.restore("a")
         await house.service.delete("a")
         house.skipped_s = GRACE
-        await house.service.discard(await house.service.open_staging(size))
+        await house.service.intake.discard(await house.service.intake.open(size))
         await house.publish("b", lora(2))
         await house.service.delete("b")
         house.skipped_s *= 3

@@ -125,7 +125,7 @@ def test_an_archive_keeps_its_template(house: House, lora: Lora, tmp_path: Path)
     async def scenario() -> None:
         staging = house.stage(folder)
         plain = await house.service.publish("files", staging)
-        staging = await house.service.open_staging(0)
+        staging = await house.service.intake.open(0)
         staging.begin_archive()
         staging.write(data)
         staging.end()
