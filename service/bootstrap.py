@@ -84,9 +84,14 @@ def build_services(settings: Settings) -> Services:
         base.description,
         rebuild(store, recompiler),
     )
+    base_name = base.description.name
+    usage = UsageLedger(
+        UsageFiles(store.private / "usage", store.temporary), base_name, settings.usage_flush_s
+    )
     engine = AsyncEngine(
         _engine_parts(settings, base, memory, cache),
         max_pending=settings.max_waiting + settings.max_num_seqs,
+        on_unawaited=lambda load: usage.count_load(load.tenant, load.ref),
     )
     registry = AdapterRegistry()
     audit = AuditLog(store.logs)
@@ -113,7 +118,6 @@ def build_services(settings: Settings) -> Services:
         pinned_bytes=int(settings.pinned_adapter_fraction * settings.host_adapter_bytes),
     )
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
-    base_name = base.description.name
     by_adapter = metrics_by_adapter(settings.metrics_max_adapters, base_name, registry.has)
     telemetry = Telemetry(
         Metrics(engine.stats, by_adapter, max_tenants=settings.metrics_max_adapters),
@@ -121,10 +125,6 @@ def build_services(settings: Settings) -> Services:
         tracer,
     )
     build = _build_info(base)
-    usage = UsageLedger(
-        UsageFiles(store.private / "usage", store.temporary), base_name, settings.usage_flush_s
-    )
-
     return Services(
         settings=settings,
         base=base.description,

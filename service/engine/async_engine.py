@@ -13,6 +13,7 @@ import structlog
 
 from service.core import AdapterRef, EngineStats, FinishReason, GenerationRequest, TokenEvent
 from service.engine.admission import Admission
+from service.engine.cold import Load
 from service.engine.engine import Engine, EngineParts
 from service.errors import Draining, EngineFailed, RepertoireError
 from service.model.host_adapter import HostAdapter
@@ -50,12 +51,19 @@ class EngineStream:
 class AsyncEngine:
     """`EngineClient` over a thread. Create, `start` and use it on one event loop."""
 
-    def __init__(self, parts: EngineParts, max_pending: int) -> None:
+    def __init__(
+        self,
+        parts: EngineParts,
+        max_pending: int,
+        on_unawaited: Callable[[Load], None] | None = None,
+    ) -> None:
         """`max_pending`: sequences that may be open at once, running ones included.
 
-        `Admission` says how many of them one tenant may have.
+        `Admission` says how many of them one tenant may have. `on_unawaited` is told, on the event
+        loop, of loads whose requests have left before the end.
         """
-        self._engine = Engine(parts, self._on_loaded)
+        self._unawaited = on_unawaited
+        self._engine = Engine(parts, self._on_loaded, self._on_unawaited)
         self._admission = Admission(max_pending)
         self._loader = parts.loader
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -118,6 +126,10 @@ class AsyncEngine:
         self, digest: str, result: HostAdapter | RepertoireError, seconds: float
     ) -> None:
         self._inbox.put(lambda engine: engine.finish_load(digest, result, seconds))
+
+    def _on_unawaited(self, load: Load) -> None:
+        if self._unawaited is not None:
+            self._call_on_loop(self._unawaited, load)
 
     def _run(self) -> None:
         try:

@@ -21,6 +21,15 @@ class Wish:
     """Of the most urgent sequence that waits for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One that has begun."""
+
+    ref: AdapterRef
+    tenant: str
+    """Whose it counts as, who may have left."""
+
+
 @dataclass(slots=True)
 class _Waiters:
     ref: AdapterRef
@@ -37,8 +46,7 @@ class ColdQueue:
 
     def __init__(self) -> None:
         self._by_digest: OrderedDict[str, _Waiters] = OrderedDict()
-        self._loading: dict[str, str] = {}
-        """Tenants by digest."""
+        self._loading: dict[str, Load] = {}
         self._loaded_bytes = VirtualTokens(_MAX_TENANTS)
 
     def __len__(self) -> int:
@@ -49,7 +57,7 @@ class ColdQueue:
         return len(self._loading)
 
     def num_loading_for(self, tenant: str) -> int:
-        return sum(one == tenant for one in self._loading.values())
+        return sum(one.tenant == tenant for one in self._loading.values())
 
     def add(self, sequence: Sequence) -> None:
         ref, tenant = sequence.adapter, sequence.request.tenant
@@ -84,8 +92,11 @@ class ColdQueue:
     def is_loading(self, digest: str) -> bool:
         return digest in self._loading
 
+    def load_of(self, digest: str) -> Load | None:
+        return self._loading.get(digest)
+
     def start(self, ref: AdapterRef, tenant: str) -> None:
-        self._loading[ref.digest] = tenant
+        self._loading[ref.digest] = Load(ref, tenant)
         self._loaded_bytes.charge(tenant, ref.compiled_bytes)
 
     def finish(self, digest: str) -> list[Sequence]:

@@ -17,7 +17,7 @@ from service.core import (
     TokenEvent,
 )
 from service.engine.block_manager import BlockManager
-from service.engine.cold import ColdQueue, Wish
+from service.engine.cold import ColdQueue, Load, Wish
 from service.engine.load_shares import LoadShares
 from service.engine.loader import AdapterLoader, LoadCallback
 from service.engine.model_runner import ModelRunner
@@ -57,8 +57,15 @@ class EngineParts:
 
 
 class Engine:
-    def __init__(self, parts: EngineParts, on_loaded: LoadCallback) -> None:
-        """`on_loaded` is called on a loader thread and must lead to `finish_load` on this one."""
+    def __init__(
+        self,
+        parts: EngineParts,
+        on_loaded: LoadCallback,
+        on_unawaited: Callable[[Load], object] = id,
+    ) -> None:
+        """`on_loaded` is called on a loader thread and must lead to `finish_load` on this one;
+        `on_unawaited` is told of a load that nobody waits for any more, so that no timeline has its
+        bytes."""
         self._parts = parts
         self._scheduler = parts.scheduler
         self._residency = parts.residency
@@ -69,6 +76,7 @@ class Engine:
         self._warming = WarmingQueue(parts.residency)
         self._pins = Pins(parts.residency)
         self._on_loaded = on_loaded
+        self._on_unawaited = on_unawaited
         self._arrivals = itertools.count()
         self._revision = 0
         self._num_steps = self._num_prompt_tokens = self._num_generated_tokens = 0
@@ -154,6 +162,7 @@ class Engine:
         self, digest: str, result: HostAdapter | RepertoireError, seconds: float
     ) -> list[TokenEvent]:
         """A loader thread is done. A failure ends the requests of this version and no others."""
+        load = self._cold.load_of(digest)
         waiting = self._cold.finish(digest)
         events: list[TokenEvent] = []
         if isinstance(result, RepertoireError):
@@ -166,6 +175,8 @@ class Engine:
             now = monotonic()
             for sequence in waiting[:1]:
                 mark_loaded(sequence)
+            if load is not None and load.tenant != NOBODY and not waiting:
+                self._on_unawaited(load)
             for sequence in waiting:
                 sequence.holds_host = True
                 events += self._queue(sequence, now)

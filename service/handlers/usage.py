@@ -14,6 +14,7 @@ from enum import StrEnum
 import structlog
 
 from service.adapters.backends.usage import Rows, Usage, UsageKey, UsageStore, add_row
+from service.core import AdapterRef
 from service.handlers.accounting import AnswerSummary, Outcome, name_and_version
 
 MAX_PENDING = 10_000
@@ -87,6 +88,14 @@ class UsageLedger:
             completion_tokens=summary.num_generated_tokens,
             loaded_bytes=summary.loaded_bytes,
         )
+        self._add(key, usage)
+
+    def count_load(self, tenant: str, adapter: AdapterRef) -> None:
+        """Of a load whose requests have left, each of them counted without its bytes."""
+        key = UsageKey(tenant, *name_and_version(adapter, self._base_name))
+        self._add(key, Usage(loaded_bytes=adapter.compiled_bytes))
+
+    def _add(self, key: UsageKey, usage: Usage) -> None:
         today = datetime.fromtimestamp(self._clock(), UTC).date()
         add_row(self._pending.setdefault(today, {}), key, usage, self._max_pending)
 

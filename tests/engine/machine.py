@@ -23,6 +23,7 @@ from service.core import (
     TokenLogprob,
 )
 from service.engine.block_manager import BlockManager
+from service.engine.cold import Load
 from service.engine.engine import Engine, EngineParts
 from service.engine.policy import scheduling_policy
 from service.engine.scheduler import Scheduler, SchedulerConfig
@@ -277,7 +278,8 @@ class Machine:
             eos_token_ids=frozenset([2]),
             cold_load_timeout_s=one.cold_load_timeout_s,
         )
-        self.engine = Engine(self.parts, on_loaded=lambda *result: None)
+        self.unawaited: list[Load] = []
+        self.engine = Engine(self.parts, lambda *result: None, self.unawaited.append)
         self.outcomes: dict[str, Outcome] = {}
         self._numbers = itertools.count()
 

@@ -117,6 +117,17 @@ def test_the_bytes_of_a_load_are_those_of_the_first_that_waited(clock: CountingC
     assert loaded == [PAGE, 0, 0]
 
 
+def test_the_bytes_of_a_load_whose_request_has_left_are_its_tenants_all_the_same() -> None:
+    machine = Machine()
+    gone = machine.add(adapter=ref(1), tenant="red")
+    machine.abort(gone)
+    machine.finish_load("digest1")
+    assert [(one.tenant, one.ref) for one in machine.unawaited] == [("red", ref(1))]
+    machine.add(adapter=ref(2), tenant="red", max_tokens=1)
+    machine.run()
+    assert len(machine.unawaited) == 1, "who is still there has them in its timeline"
+
+
 def test_a_failed_load_tells_how_long_it_was_waited_for(clock: CountingClock) -> None:
     machine = Machine(host_bytes=PAGE)
     failing = machine.add(adapter=ref(1))

@@ -197,3 +197,14 @@ def test_a_report_has_its_tenant_and_days_alone(scene: Scene) -> None:
         assert (await ledger.report(NEXT, NEXT, (), None, 10)).rows == ()
 
     run(main())
+
+
+def test_a_load_whose_requests_have_left_is_no_request(scene: Scene) -> None:
+    async def main() -> None:
+        ledger = scene.ledger()
+        ledger.count_load("red", adapter_ref("roman", 3))
+        assert await rows(ledger, *Dimension) == [
+            UsageRow(DAY, "red", "roman", "3", Usage(loaded_bytes=1024))
+        ]
+
+    run(main())
