@@ -4,7 +4,6 @@ Disk work and compiling run in threads of their own; names and uses are changed 
 after the store has acknowledged. A change that has begun is finished even when its caller is gone.
 """
 
-import asyncio
 import shutil
 import time
 import uuid
@@ -48,6 +47,7 @@ from service.handlers.intake import Intake
 from service.handlers.name_audit import NameAudit
 from service.handlers.pins import PinBoard
 from service.handlers.quotas import LimitsOf, unlimited
+from service.handlers.turns import Turns
 from service.handlers.verification import Verifier
 from service.handlers.visible import VisibleAdapters
 from service.phases import phase
@@ -140,8 +140,7 @@ class AdapterService:
         self.intake = Intake(store, limits, self.deletions, self._changes, self.quotas)
         self.expiry = ExpiryService(store, self.deletions, clock)
         self._directory.listeners += [pins.note, self.expiry.note]
-        self._compiling = asyncio.Semaphore(limits.max_parallel_compiles)
-        """Waited for here and not in a thread, so that waiting uploads take no thread."""
+        self._compiling = Turns(limits.max_parallel_compiles)
 
     async def start(self) -> None:
         """Bring the store into order and take over the folders that lie in it."""
@@ -192,7 +191,7 @@ class AdapterService:
         try:
             await self._changes.in_thread(work.mkdir)
             folder = self._store.object_folder(ref.digest)
-            async with self._compiling:
+            async with self._compiling.of(tenant_of(ref.name)):
                 return ref, await self._verifier.verify(ref, folder, work)
         finally:
             self.registry.release(ref)
@@ -226,7 +225,7 @@ class AdapterService:
             terms.end(int(self._clock()))  # refused before anything is compiled
             if staging.is_empty:
                 raise InvalidRequest("The upload holds neither `files` nor an `archive`.", "files")
-            async with self._compiling:
+            async with self._compiling.of(tenant_of(name)):
                 with phase("compile"):
                     outcome = await self._changes.in_thread(
                         self._compiler.compile, staging.source, staging.work, convert_rank
