@@ -148,7 +148,8 @@ class Settings(BaseSettings):
         0.5,
         ge=0,
         lt=1,
-        description="Share of the host memory of adapters that pinned ones may take (fraction).",
+        description="Share of the host memory of adapters that pinned ones may take (fraction);"
+        " those of a tenant other than `default` at most half of it.",
     )
     disk_adapter_bytes: ByteSize = _bytes(20 * _GIB, "Compiled adapters in the cache folder.")
     store_bytes: ByteSize = _bytes(100 * _GIB, "Uploaded adapters in the store.")

@@ -1,15 +1,16 @@
 """Which versions stay in host memory, because the names that lead to them are pinned."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from service.adapters.history import Move, NameHistory
+from service.adapters.pin_room import PinRoom
 from service.adapters.registry import AdapterRegistry
 from service.adapters.store import AdapterStore
 from service.core import AdapterRef
 from service.errors import PinLimitExceeded
-from service.tenancy import bare_name
+from service.tenancy import bare_name, tenant_of
 
 log = structlog.get_logger(__name__)
 
@@ -20,8 +21,9 @@ SizeOf = Callable[[str], int | None]
 class PinBoard:
     """A pinned name holds its current version and every version that its aliases lead to.
 
-    Nobody may pin beyond the budget. Where names have moved to larger versions since, or the budget
-    is another one now, the first names in the order of the alphabet are held as long as they fit.
+    Nobody may pin beyond the budget, nor a tenant beyond its share. Where names have moved to
+    larger versions since, those are held that lead to what they led to, and of the others the first
+    in the order of the alphabet as long as they fit. A restart knows only the alphabet.
     """
 
     def __init__(
@@ -39,7 +41,8 @@ class PinBoard:
         self._pin = pin
         self._budget = budget_bytes
         self._names: set[str] = set()
-        self._held: frozenset[str] = frozenset()
+        self._held: Mapping[str, frozenset[str]] = {}
+        """Digests by name. Replaced, never changed: a thread may look."""
 
     def note(self, name: str) -> None:
         """The name is what it is now: moved, pinned, unpinned, deleted."""
@@ -48,7 +51,7 @@ class PinBoard:
             return
         (self._names.add if is_pinned else self._names.discard)(name)
         refs, held = self._fitting()
-        for lost in sorted(self._held & self._names - held):
+        for lost in sorted((self._held.keys() & self._names) - held.keys()):
             log.warning("pin_over_limit", adapter=lost, limit_bytes=self._budget)
         self._held = held
         self._pin(refs)
@@ -58,31 +61,44 @@ class PinBoard:
 
     def check(self, name: str, history: NameHistory, move: Move | None) -> None:
         """Raises `PinLimitExceeded` when this move pins more than there is room for."""
-        if move is None or not move.pinned or self._budget is None:
+        if move is None or not move.pinned:
             return
-        others = {
-            ref.digest: ref.compiled_bytes
-            for other in self._held - {name}
-            for ref in self._registry.reachable(other)
-        }
-        wanted = {history.versions[number].digest for number in _pointed(history, move)}
-        own = sum(self._size_of(digest) or 0 for digest in wanted - others.keys())
-        if sum(others.values()) + own > self._budget:
+        room = PinRoom(self._budget)
+        for other in self._held.keys() - {name}:
+            room.take(tenant_of(other), _sizes(self._registry.reachable(other)))
+        digests = {history.versions[number].digest for number in _pointed(history, move)}
+        wanted = {digest: self._size_of(digest) or 0 for digest in digests}
+        limit = room.exceeded(tenant_of(name), wanted)
+        if limit is not None:
+            whose = " of one tenant" if limit != self._budget else ""
             raise PinLimitExceeded(
-                f"Pinned adapters may take {self._budget:,} bytes of host memory in all, and the"
-                f" {own:,} that {bare_name(name)!r} needs with its aliases are not left of it."
+                f"Pinned adapters{whose} may take {limit:,} bytes of host memory in all, and the"
+                f" {room.more(tenant_of(name), wanted):,} that {bare_name(name)!r} needs with its"
+                " aliases are not left of it."
             )
 
-    def _fitting(self) -> tuple[list[AdapterRef], frozenset[str]]:
-        fitting: dict[str, AdapterRef] = {}
-        held = set()
-        for name in sorted(self._names):
-            together = fitting | {ref.digest: ref for ref in self._registry.reachable(name)}
-            num_bytes = sum(ref.compiled_bytes for ref in together.values())
-            if self._budget is None or num_bytes <= self._budget:
-                fitting = together
-                held.add(name)
-        return list(fitting.values()), frozenset(held)
+    def _fitting(self) -> tuple[list[AdapterRef], dict[str, frozenset[str]]]:
+        room = PinRoom(self._budget)
+        refs: dict[str, AdapterRef] = {}
+        held = {}
+        needs = {name: self._registry.reachable(name) for name in self._names}
+        for name in sorted(needs, key=lambda one: (self._rank(one, needs[one]), one)):
+            sizes = _sizes(needs[name])
+            if room.exceeded(tenant_of(name), sizes) is None:
+                room.take(tenant_of(name), sizes)
+                refs |= {ref.digest: ref for ref in needs[name]}
+                held[name] = frozenset(sizes)
+        return list(refs.values()), held
+
+    def _rank(self, name: str, needed: Sequence[AdapterRef]) -> int:
+        """One name's growth takes nothing from a name that is held."""
+        if name not in self._held:
+            return 2
+        return int(not self._held[name].issuperset(ref.digest for ref in needed))
+
+
+def _sizes(refs: Sequence[AdapterRef]) -> dict[str, int]:
+    return {ref.digest: ref.compiled_bytes for ref in refs}
 
 
 def _pointed(history: NameHistory, move: Move) -> set[int]:

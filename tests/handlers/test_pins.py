@@ -111,6 +111,37 @@ def test_the_same_content_counts_once(house: House) -> None:
     run(house, scenario)
 
 
+def test_the_room_does_not_tell_what_others_have_pinned(house: House) -> None:
+    """The same bytes as another tenant's need as much room as any."""
+
+    async def scenario() -> None:
+        for name, number in (("a", 1), ("b", 2), ("t/same", 1), ("u/same", 1), ("u/other", 3)):
+            await publish(house, name, number)
+        for name in ("a", "b", "t/same"):
+            await move(house, name, PIN)
+        for name in ("u/same", "u/other"):
+            with pytest.raises(PinLimitExceeded, match=r"384 bytes .* the 128 that"):
+                await move(house, name, PIN)
+        assert len(house.pinned) == 2
+
+    run(house, scenario)
+
+
+def test_a_tenant_pins_at_most_half_of_the_budget(house: House) -> None:
+    async def scenario() -> None:
+        for name, number in (("t/a", 1), ("t/b", 2), ("t/copy", 1)):
+            await publish(house, name, number)
+        for name in ("t/a", "t/copy"):
+            await move(house, name, PIN)
+        with pytest.raises(PinLimitExceeded, match=r"one tenant may take 192 .* 128 that 'b'"):
+            await move(house, "t/b", PIN)
+        await move(house, "t/copy", WantedMove(pinned=False))
+        await publish(house, "t/a", 3)
+        assert held(house) == ["t/a@2"]
+
+    run(house, scenario)
+
+
 def test_what_pinned_names_grow_into_is_not_held_and_said_so(house: House) -> None:
     """The upload is served: a pin is no reason to refuse it."""
 
@@ -120,11 +151,11 @@ def test_what_pinned_names_grow_into_is_not_held_and_said_so(house: House) -> No
             await move(house, name, PIN)
         await publish(house, "b", 4)
         await move(house, "b", WantedMove(aliases={"old": ((1, 1),)}))
-        assert held(house) == ["a@1", "b@1", "b@2"]
+        assert held(house) == ["a@1", "c@1"], "nobody else's pin gives way"
         assert [house.service.get(name).is_pin_over_limit for name in "abc"] == [
             False,
-            False,
             True,
+            False,
         ]
         await move(house, "b", WantedMove(aliases={"old": ()}))
         assert held(house) == ["a@1", "b@2", "c@1"]
