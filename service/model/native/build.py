@@ -7,7 +7,11 @@ import subprocess
 import uuid
 from pathlib import Path
 
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17")
+_FLAGS = (
+    "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17", "-fno-exceptions",
+)  # fmt: skip
+"""Without exceptions nothing of the C++ library is needed, so `gcc` links it as well as `g++`:
+peft makes that of CXX."""
 _TIMEOUT_S = 120
 
 

@@ -84,6 +84,15 @@ def test_a_slot_that_was_dropped_acts_no_more_and_one_with_other_terms_goes_to_t
     torch.testing.assert_close(dropped, plain)
 
 
+def test_any_driver_of_the_compiler_will_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc here")
+    monkeypatch.setenv("CXX", "gcc")
+    assert load_native(tmp_path, torch.float32, CPU) is not None
+
+
 def test_without_a_compiler_torch_does_the_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
