@@ -44,8 +44,16 @@ class Residency:
         """Grows with every change of `resident()`."""
 
     def can_ever_hold(self, ref: AdapterRef) -> bool:
+        """As long as nothing more or less is kept."""
         kept = sum(self.host.size_of(one) for one in self._kept if one != ref.digest)
-        fits_host = ref.compiled_bytes <= self.host.budget_bytes - kept
+        return self._fits_empty(ref) and ref.compiled_bytes <= self.host.budget_bytes - kept
+
+    def is_kept_out(self, ref: AdapterRef) -> bool:
+        """Nothing but what is kept leaves no room for it."""
+        return self._fits_empty(ref) and not self.can_ever_hold(ref)
+
+    def _fits_empty(self, ref: AdapterRef) -> bool:
+        fits_host = ref.compiled_bytes <= self.host.budget_bytes
         return fits_host and self._arena.fits_empty(ref.compiled_bytes)
 
     def is_resident(self, digest: str) -> bool:

@@ -33,12 +33,19 @@ from service.engine.timelines import (
     stamp,
 )
 from service.engine.warming import Pins, WarmingQueue
-from service.errors import AdapterLoadFailed, ColdLoadTimeout, InvalidRequest, RepertoireError
+from service.errors import (
+    AdapterLoadFailed,
+    ColdLoadTimeout,
+    InvalidRequest,
+    Overloaded,
+    RepertoireError,
+)
 from service.model.host_adapter import HostAdapter
 from service.model.pool import AdapterPool
 
 NOBODY = ""
 """Whom the load of a pinned adapter counts for."""
+_UNPIN_RETRY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +214,8 @@ class Engine:
 
     def _add_adapted(self, sequence: Sequence, ref: AdapterRef, now: float) -> list[TokenEvent]:
         if not self._residency.can_ever_hold(ref):
-            return [self._fail(sequence, _too_large(ref))]
+            is_kept_out = self._residency.is_kept_out(ref)
+            return [self._fail(sequence, _kept_out(ref) if is_kept_out else _too_large(ref))]
         self._residency.revive(ref.digest)
         if sequence.request.load_into is None:
             mark_found(sequence, self._residency.count_lookup(ref.digest))
@@ -334,6 +342,15 @@ class Engine:
         if self._revision != self._residency.revision:
             self._revision = self._residency.revision
             self._stats = replace(self._stats, resident=self._residency.resident())
+
+
+def _kept_out(ref: AdapterRef) -> RepertoireError:
+    """An upload may be as large as the memory, so that what is accepted depends on no pins."""
+    return Overloaded(
+        f"{ref.label!r} takes {ref.compiled_bytes:,} bytes, more than pinned adapters leave of the"
+        " host memory; it can be served when some are unpinned or --host-adapter-bytes is raised.",
+        _UNPIN_RETRY_S,
+    )
 
 
 def _too_large(ref: AdapterRef) -> RepertoireError:

@@ -3,7 +3,7 @@
 import pytest
 
 from service.core import FinishReason
-from service.errors import AdapterLoadFailed, ColdLoadTimeout
+from service.errors import AdapterLoadFailed, ColdLoadTimeout, Overloaded
 from tests.engine.machine import PAGE, Machine, ref
 from tests.engine.test_cold_loads import FAILURE, Clock, clock
 
@@ -197,6 +197,14 @@ def test_what_pins_leave_no_room_for_is_refused_and_holds_up_nobody() -> None:
     machine.pin(ref(1, 2 * PAGE))
     machine.run()
     large, other = machine.add(adapter=ref(2, 3 * PAGE)), machine.add(adapter=ref(3))
-    assert isinstance(machine.outcomes[large].error, AdapterLoadFailed)
+    error = machine.outcomes[large].error
+    assert isinstance(error, Overloaded)
+    assert "pinned adapters" in str(error)
+    never = machine.add(adapter=ref(4, 5 * PAGE))
+    assert isinstance(machine.outcomes[never].error, AdapterLoadFailed)
     machine.run()
     assert machine.outcomes[other].finish_reason is FinishReason.LENGTH
+    machine.pin()
+    large = machine.add(adapter=ref(2, 3 * PAGE))
+    machine.run()
+    assert machine.outcomes[large].finish_reason is FinishReason.LENGTH
