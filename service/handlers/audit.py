@@ -15,6 +15,7 @@ from typing import Any
 
 from service.adapters.backends.records import Record, RecordLogs
 from service.errors import InvalidRequest
+from service.handlers.report_desk import ReportDesk
 from service.tenancy import Principal
 
 FOLDER = "audit"
@@ -94,6 +95,7 @@ class AuditLog:
     def __init__(self, logs: RecordLogs, clock: Callable[[], float] = time.time) -> None:
         self._logs = logs
         self._clock = clock
+        self._desk = ReportDesk()
         self._lock = asyncio.Lock()
         self._next: tuple[str, int] = ("", 0)
         """Log and number that come next, as far as this process knows."""
@@ -116,11 +118,12 @@ class AuditLog:
     async def page(
         self, first: date, last: date, limit: int, after: str | None, tenant: str | None
     ) -> AuditPage:
-        """Oldest first; `tenant` None is everybody. Raises `InvalidRequest`."""
+        """Oldest first; `tenant` None is everybody. Raises `InvalidRequest` or `Overloaded`."""
         day, number = _parse_cursor(after) if after else (first, 0)
         if day < first:
             day, number = first, 0
-        return await asyncio.to_thread(self._page, day, last, number, limit, tenant)
+        async with self._desk.turn(tenant):
+            return await self._desk.read(lambda: self._page(day, last, number, limit, tenant))
 
     def _append(self, entry: AuditEntry) -> None:
         log = _log(datetime.fromtimestamp(entry.at, UTC).date())

@@ -16,6 +16,7 @@ import structlog
 from service.adapters.backends.usage import Rows, Usage, UsageKey, UsageStore, add_row
 from service.core import AdapterRef
 from service.handlers.accounting import AnswerSummary, Outcome, name_and_version
+from service.handlers.report_desk import ReportDesk
 
 MAX_PENDING = 10_000
 """Rows of a day that wait to be written; what comes then is counted under its tenant alone."""
@@ -73,6 +74,7 @@ class UsageLedger:
         self._clock = clock
         self._max_pending = max_pending
         self._pending: dict[date, dict[UsageKey, Usage]] = {}
+        self._desk = ReportDesk()
         self._lock = asyncio.Lock()
         """Held while what is pending moves to the store, so that nothing is seen twice or never."""
         self._flusher: asyncio.Task[None] | None = None
@@ -134,9 +136,15 @@ class UsageLedger:
         limit: int,
         after: str | None = None,
     ) -> UsagePage:
-        """`tenant` None is everybody. A version is told apart with its adapter."""
-        async with self._lock:
-            sums = await asyncio.to_thread(self._sums, first, last, frozenset(group_by), tenant)
+        """`tenant` None is everybody. A version is told apart with its adapter.
+
+        Raises `Overloaded`.
+        """
+        # The turn first: of what waits for the lock, which a flush needs too, one is a tenant's.
+        async with self._desk.turn(tenant), self._lock:
+            sums = await self._desk.read(
+                lambda: self._sums(first, last, frozenset(group_by), tenant)
+            )
             for day, rows in self._pending.items():
                 if first <= day <= last:
                     _sum_up(sums, day, rows, group_by, tenant)
