@@ -1,5 +1,6 @@
 """`gc`: frees in a store, while no server runs on it, what nothing points to any more."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from service.adapters.forms import FormFolder
 from service.adapters.limits import AdapterLimits
 from service.adapters.store import AdapterStore
 from service.errors import ConfigurationError
+from service.handlers.audit import AuditLog
+from service.handlers.name_audit import NameAudit
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ def collect_offline(
     try:
         forms = FormFolder(cache_dir / "adapters")
         collector = Collector(store, forms, retention_s)
-        return Report(collector.collect(time.time(), is_dry_run=is_dry_run), is_dry_run)
+        freed = collector.collect(time.time(), is_dry_run=is_dry_run)
+        if not (freed.is_nothing or is_dry_run):
+            asyncio.run(NameAudit(AuditLog(store.logs), store).collected(freed))
+        return Report(freed, is_dry_run)
     finally:
         store.close()

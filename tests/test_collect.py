@@ -60,6 +60,18 @@ def test_a_dry_run_says_what_a_run_does(root: Path) -> None:
     assert collect(root, 60.0).freed.is_nothing
 
 
+def test_what_was_freed_is_in_the_audit_log(root: Path) -> None:
+    collect(root, 60.0, is_dry_run=True)
+    collect(root, 60.0)
+    collect(root, 60.0)
+    store = open_store(root)
+    (log,) = store.logs.names("audit")
+    (entry,) = store.logs.read(f"audit/{log}")
+    store.close()
+    assert (entry["action"], entry["actor"]["key_id"]) == ("gc", "server")
+    assert entry["before"] == {"versions": ["m@1", "n@1", "n@2"]}
+
+
 def test_what_can_be_restored_stays(root: Path) -> None:
     freed = collect(root, 1e10).freed
     assert (freed.versions, objects(root)) == ((), "abc"), "only what no journal speaks of went"
