@@ -15,7 +15,6 @@ from pathlib import Path
 from service.adapters.collector import Collector
 from service.adapters.compiling import CompileOutcome, Compiler
 from service.adapters.disk_cache import DiskCache
-from service.adapters.folders import list_folders
 from service.adapters.lifetime import Lifetime
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
@@ -154,9 +153,9 @@ class AdapterService:
             self.limits,
             is_base_strict=self._is_base_strict,
         )
-        names = [folder.name for folder in list_folders(self._store.root)]
-        async with self._changes.lock, self._audit.of(Action.ADAPTER_PUBLISH, *names):
-            self._directory.broken = await self._changes.in_thread(importer.run, self._commit)
+        take_over = self._changes.from_thread(self._take_over)
+        async with self._changes.lock:
+            self._directory.broken = await self._changes.in_thread(importer.run, take_over)
         for name in self._store.names():
             self._directory.register(name)
         await self.expiry.start()
@@ -210,6 +209,12 @@ class AdapterService:
             raise InvalidRequest(f"{name[:200]!r} is no adapter name: {NAME_RULE}.", "name")
         if self._base.name in (name, qualified(tenant, name)):
             raise NameConflict(f"The base model is named {name!r}.")
+
+    async def _take_over(self, name: str, outcome: CompileOutcome) -> None:
+        """One at a time is recorded: a crash among many folders leaves none that is in the store
+        and not in the log, but for the last."""
+        async with self._audit.of(Action.ADAPTER_PUBLISH, name):
+            await self._changes.in_thread(self._commit, name, outcome)
 
     async def _publish(
         self,

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import TypeVar
 
 _T = TypeVar("_T")
 _CLEANUP = "remove adapter content"
+_LOOK_EVERY_S = 1.0
 
 
 class Changes:
@@ -20,6 +21,22 @@ class Changes:
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(work, *arguments))
+
+    def from_thread(
+        self, change: Callable[..., Coroutine[object, object, _T]]
+    ) -> Callable[..., _T]:
+        """`change` as work that runs in a thread can call it: it waits for the event loop, but not
+        for one that has ended."""
+        loop = asyncio.get_running_loop()
+
+        def run(*arguments: object) -> _T:
+            future = asyncio.run_coroutine_threadsafe(change(*arguments), loop)
+            while not wait({future}, _LOOK_EVERY_S).done:
+                if loop.is_closed():
+                    raise RuntimeError("the event loop has ended")
+            return future.result()
+
+        return run
 
     async def finish(self, work: Coroutine[object, object, _T]) -> _T:
         """Threads cannot be stopped half way, so neither may what depends on their result."""

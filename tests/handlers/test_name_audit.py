@@ -1,6 +1,8 @@
 """What happens to adapters is in the audit log: only what was changed, and only what succeeded."""
 
 import asyncio
+import itertools
+import shutil
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,6 +127,30 @@ def test_folders_taken_over_at_the_start_are_the_servers_doing(house: House, lor
         assert entry.actor.key_id == "server"
 
     run(house, scenario)
+
+
+def test_a_folder_is_recorded_before_the_next_is_judged(
+    house: House, lora: Lora, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(lora(1), house.root / name)
+    compiler = house.service._compiler
+    compile_one, num_compiled = compiler.compile, itertools.count()
+
+    def compile_once(*arguments: Any) -> Any:
+        if next(num_compiled):
+            raise RuntimeError("a crash")
+        return compile_one(*arguments)
+
+    monkeypatch.setattr(compiler, "compile", compile_once)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="a crash"):
+            await house.service.start()
+        assert [one.target for one in await entries(house)] == ["one"]
+        await house.service.close()
+
+    asyncio.run(main())
 
 
 def test_what_a_collection_gives_up_is_recorded(house: House, lora: Lora) -> None:
