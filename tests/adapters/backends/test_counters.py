@@ -178,3 +178,21 @@ def test_whatever_happens_no_minute_has_more_than_the_limits(
             recent = [amount for at, amount in begun if end - WINDOW_MS < at <= end]
             assert len(recent) <= 3
             assert sum(recent) <= 100
+
+
+def test_tokens_can_be_reserved_later_and_again(counters: Counters) -> None:
+    async def main() -> None:
+        await counters.claim(claim("a", 0))
+        assert (await counters.reserve(claim("a", 60))).exceeded == ()
+        assert (await counters.reserve(claim("a", 90))).exceeded == (), "in place of the 60"
+        await counters.claim(claim("b", 0))
+        ruling = await counters.reserve(claim("b", 20))
+        assert ruling.exceeded == (Limit.TOKENS,)
+        assert ruling.wait_ms > 0
+        await counters.settle("red", "a", 30)
+        assert (await counters.reserve(claim("b", 70))).exceeded == ()
+        await counters.settle("red", "b", None)
+        ruling = await counters.claim(claim("c", 70))
+        assert ruling.exceeded == ()
+
+    run(main())
