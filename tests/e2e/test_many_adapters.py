@@ -17,6 +17,7 @@ def test_every_answer_equals_its_solo_reference(base_folder: Path, tmp_path: Pat
     draw.shuffle(order)
     prompts = [[draw.randrange(3, 128) for _ in range(draw.randrange(2, 20))] for _ in order]
     budgets = {
+        "max_open_uploads": 24,
         "device_adapter_bytes": 8 * PAGE_BYTES,
         "host_adapter_bytes": 32 * tiny.COMPILED_BYTES,
     }
