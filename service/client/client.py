@@ -4,13 +4,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
 from service.client.calls import adapters, keys, operations, reports, tenants
 from service.client.errors import InvalidCall
-from service.client.methods import AsyncLists, AsyncSends, Lists, Sends
+from service.client.methods import Lists, Sends
 from service.client.retry import RetryPolicy
 from service.client.transport import AsyncTransport, SyncTransport
 
@@ -21,10 +21,12 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 _CONNECT_S = 10.0
 
+T = TypeVar("T", SyncTransport, AsyncTransport)
+
 
 @dataclass(frozen=True)
-class Adapters:
-    transport: SyncTransport
+class Adapters(Generic[T]):
+    transport: T
 
     push = Sends(adapters.push)
     list = Lists(adapters.list_all)
@@ -42,8 +44,8 @@ class Adapters:
 
 
 @dataclass(frozen=True)
-class Keys:
-    transport: SyncTransport
+class Keys(Generic[T]):
+    transport: T
 
     create = Sends(keys.create)
     list = Lists(keys.list_all)
@@ -51,8 +53,8 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Tenants:
-    transport: SyncTransport
+class Tenants(Generic[T]):
+    transport: T
 
     create = Sends(tenants.create)
     list = Lists(tenants.list_all)
@@ -61,46 +63,23 @@ class Tenants:
     delete = Sends(tenants.delete)
 
 
-@dataclass(frozen=True)
-class AsyncAdapters:
-    transport: AsyncTransport
+class _Calls(Generic[T]):
+    """What both clients can do, over the transport of each."""
 
-    push = AsyncSends(adapters.push)
-    list = AsyncLists(adapters.list_all)
-    get = AsyncSends(adapters.get)
-    move = AsyncSends(adapters.move)
-    share = AsyncSends(adapters.share)
-    pin = AsyncSends(adapters.pin)
-    expire = AsyncSends(adapters.expire)
-    rollback = AsyncSends(adapters.rollback)
-    delete = AsyncSends(adapters.delete)
-    restore = AsyncSends(adapters.restore)
-    gc = AsyncSends(adapters.gc)
-    verify = AsyncSends(adapters.verify)
-    warm = AsyncSends(adapters.warm)
+    version = Sends(operations.version)
+    ready = Sends(operations.ready)
+    models = Lists(operations.models)
+    audit = Lists(reports.audit)
+    usage = Lists(reports.usage)
+
+    def __init__(self, transport: T) -> None:
+        self.transport: T = transport
+        self.adapters: Adapters[T] = Adapters(transport)
+        self.keys: Keys[T] = Keys(transport)
+        self.tenants: Tenants[T] = Tenants(transport)
 
 
-@dataclass(frozen=True)
-class AsyncKeys:
-    transport: AsyncTransport
-
-    create = AsyncSends(keys.create)
-    list = AsyncLists(keys.list_all)
-    revoke = AsyncSends(keys.revoke)
-
-
-@dataclass(frozen=True)
-class AsyncTenants:
-    transport: AsyncTransport
-
-    create = AsyncSends(tenants.create)
-    list = AsyncLists(tenants.list_all)
-    get = AsyncSends(tenants.get)
-    set_limits = AsyncSends(tenants.set_limits)
-    delete = AsyncSends(tenants.delete)
-
-
-class Client:
+class Client(_Calls[SyncTransport]):
     """Blocks until the answer is there."""
 
     def __init__(
@@ -115,16 +94,7 @@ class Client:
         """`url` and `key` by default from REPERTOIRE_CLIENT_URL and REPERTOIRE_CLIENT_KEY."""
         target = _Target.of(url, key, timeout_s)
         http = httpx.Client(transport=transport, **target.options)
-        self.transport = SyncTransport(http, retry or RetryPolicy())
-        self.adapters = Adapters(self.transport)
-        self.keys = Keys(self.transport)
-        self.tenants = Tenants(self.transport)
-
-    version = Sends(operations.version)
-    ready = Sends(operations.ready)
-    models = Lists(operations.models)
-    audit = Lists(reports.audit)
-    usage = Lists(reports.usage)
+        super().__init__(SyncTransport(http, retry or RetryPolicy()))
 
     def close(self) -> None:
         self.transport.http.close()
@@ -141,7 +111,7 @@ class Client:
         self.close()
 
 
-class AsyncClient:
+class AsyncClient(_Calls[AsyncTransport]):
     """Every method is awaited, every listing iterated with `async for`."""
 
     def __init__(
@@ -156,16 +126,7 @@ class AsyncClient:
         """`url` and `key` by default from REPERTOIRE_CLIENT_URL and REPERTOIRE_CLIENT_KEY."""
         target = _Target.of(url, key, timeout_s)
         http = httpx.AsyncClient(transport=transport, **target.options)
-        self.transport = AsyncTransport(http, retry or RetryPolicy())
-        self.adapters = AsyncAdapters(self.transport)
-        self.keys = AsyncKeys(self.transport)
-        self.tenants = AsyncTenants(self.transport)
-
-    version = AsyncSends(operations.version)
-    ready = AsyncSends(operations.ready)
-    models = AsyncLists(operations.models)
-    audit = AsyncLists(reports.audit)
-    usage = AsyncLists(reports.usage)
+        super().__init__(AsyncTransport(http, retry or RetryPolicy()))
 
     async def aclose(self) -> None:
         await self.transport.http.aclose()

@@ -1,9 +1,12 @@
-"""From the description of a call to a method that makes it; the parameters stay the same."""
+"""From the description of a call to a method that makes it; the parameters stay the same.
+
+One method serves both kinds of client: what it answers with is what the owner's transport does.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
-from typing import Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from service.client.call import Call, Listing
 from service.client.results.base import Result
@@ -27,9 +30,13 @@ class Async(Protocol):
 class Sends(Generic[P, R]):
     describe: Callable[P, Call[R]]
 
-    def __get__(self, owner: Sync, kind: type[object]) -> Callable[P, R]:
+    @overload
+    def __get__(self, owner: Sync, kind: type[object]) -> Callable[P, R]: ...
+    @overload
+    def __get__(self, owner: Async, kind: type[object]) -> Callable[P, Awaitable[R]]: ...
+    def __get__(self, owner: Sync | Async, kind: type[object]) -> Callable[P, Any]:
         @wraps(self.describe)
-        def method(*args: P.args, **kwargs: P.kwargs) -> R:
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
             return owner.transport.send(self.describe(*args, **kwargs))
 
         return method
@@ -39,33 +46,13 @@ class Sends(Generic[P, R]):
 class Lists(Generic[P, R]):
     describe: Callable[P, Listing[R]]
 
-    def __get__(self, owner: Sync, kind: type[object]) -> Callable[P, Iterator[R]]:
+    @overload
+    def __get__(self, owner: Sync, kind: type[object]) -> Callable[P, Iterator[R]]: ...
+    @overload
+    def __get__(self, owner: Async, kind: type[object]) -> Callable[P, AsyncIterator[R]]: ...
+    def __get__(self, owner: Sync | Async, kind: type[object]) -> Callable[P, Any]:
         @wraps(self.describe)
-        def method(*args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
-            return owner.transport.pages(self.describe(*args, **kwargs))
-
-        return method
-
-
-@dataclass(frozen=True)
-class AsyncSends(Generic[P, R]):
-    describe: Callable[P, Call[R]]
-
-    def __get__(self, owner: Async, kind: type[object]) -> Callable[P, Awaitable[R]]:
-        @wraps(self.describe)
-        def method(*args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
-            return owner.transport.send(self.describe(*args, **kwargs))
-
-        return method
-
-
-@dataclass(frozen=True)
-class AsyncLists(Generic[P, R]):
-    describe: Callable[P, Listing[R]]
-
-    def __get__(self, owner: Async, kind: type[object]) -> Callable[P, AsyncIterator[R]]:
-        @wraps(self.describe)
-        def method(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
             return owner.transport.pages(self.describe(*args, **kwargs))
 
         return method
