@@ -1,9 +1,11 @@
 """A whole control plane in a folder: real store, real child, no engine."""
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from service.adapters.compiling import Compiler
 from service.adapters.disk_cache import DiskCache
@@ -93,3 +95,16 @@ class House:
             staging.write(path.read_bytes())
             staging.end()
         return staging
+
+
+def run(house: House, scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """From the start of the control plane to its end, whatever happens between."""
+
+    async def main() -> None:
+        await house.service.start()
+        try:
+            await scenario()
+        finally:
+            await house.service.close()
+
+    asyncio.run(main())

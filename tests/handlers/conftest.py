@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.house import House
 from tests.adapters.peft_folders import make_lora
 from tests.adapters.tiny_base import TinyBase, make_base
 
@@ -26,3 +27,8 @@ def lora(base: TinyBase, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         return made[seed]
 
     return get
+
+
+@pytest.fixture
+def house(tmp_path: Path, base: TinyBase) -> House:
+    return House(tmp_path / "store", base.description)

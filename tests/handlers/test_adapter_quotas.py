@@ -9,26 +9,13 @@ import pytest
 
 from service.errors import QuotaExceeded
 from service.tenancy import TenantLimits
-from tests.adapters.house import House
-from tests.adapters.tiny_base import TinyBase
+from tests.adapters.house import House, run as run_house
 
 Lora = Callable[[int], Path]
 
 
-@pytest.fixture
-def house(tmp_path: Path, base: TinyBase) -> House:
-    return House(tmp_path / "store", base.description)
-
-
 def run(house: House, scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        await house.service.start()
-        try:
-            await scenario()
-        finally:
-            await house.service.close()
-
-    asyncio.run(main())
+    run_house(house, scenario)
     assert list(house.store.temporary.iterdir()) == []
 
 

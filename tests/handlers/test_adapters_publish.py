@@ -16,26 +16,10 @@ from service.errors import (
     StoreFull,
 )
 from service.tenancy import ANYONE
-from tests.adapters.house import House
+from tests.adapters.house import House, run
 from tests.adapters.tiny_base import TinyBase
 
 Lora = Callable[[int], Path]
-
-
-@pytest.fixture
-def house(tmp_path: Path, base: TinyBase) -> House:
-    return House(tmp_path / "store", base.description)
-
-
-def run(house: House, scenario) -> None:
-    async def main() -> None:
-        await house.service.start()
-        try:
-            await scenario()
-        finally:
-            await house.service.close()
-
-    asyncio.run(main())
 
 
 def reopened(house: House) -> House:

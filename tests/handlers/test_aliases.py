@@ -3,23 +3,16 @@
 import asyncio
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from service.adapters.moves import WantedMove
 from service.errors import AdapterNotFound, ModelNotFound, NameConflict, PreconditionFailed
 from service.tenancy import ANYONE
-from tests.adapters.house import House
-from tests.adapters.tiny_base import TinyBase
-from tests.handlers.test_adapters_publish import Lora, reopened, run
+from tests.adapters.house import House, run
+from tests.handlers.test_adapters_publish import Lora, reopened
 
 ONE, TWO = ((1, 1),), ((2, 1),)
-
-
-@pytest.fixture
-def house(tmp_path: Path, base: TinyBase) -> House:
-    return House(tmp_path / "store", base.description)
 
 
 def with_two_versions(house: House, lora: Lora, scenario: Callable) -> None:

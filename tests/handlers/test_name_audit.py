@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,9 @@ from service.adapters.moves import WantedMove
 from service.adapters.naming import Selector
 from service.errors import PreconditionFailed, UnknownTarget
 from service.handlers.audit import Actor, AuditEntry, AuditLog, act_for
-from tests.adapters.house import House
-from tests.adapters.tiny_base import TinyBase
+from tests.adapters.house import House, run
 
 Lora = Callable[[int], Path]
-
-
-@pytest.fixture
-def house(tmp_path: Path, base: TinyBase) -> House:
-    return House(tmp_path / "store", base.description)
-
-
-def run(house: House, scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        await house.service.start()
-        try:
-            await scenario()
-        finally:
-            await house.service.close()
-
-    asyncio.run(main())
 
 
 async def entries(house: House, tenant: str | None = None) -> list[AuditEntry]:

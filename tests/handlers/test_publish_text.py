@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.adapters.text_files import text_digest
-from tests.adapters.house import House
+from tests.adapters.house import House, run
 from tests.adapters.tiny_base import TinyBase
 from tests.compiler.text_job import write_files
 
@@ -18,26 +18,10 @@ TEMPLATE = "{{ messages[-1].content }}\n"
 Lora = Callable[[int], Path]
 
 
-@pytest.fixture
-def house(tmp_path: Path, base: TinyBase) -> House:
-    return House(tmp_path / "store", base.description)
-
-
 def with_template(folder: Path, target: Path, text: str = TEMPLATE) -> Path:
     shutil.copytree(folder, target)
     (target / "chat_template.jinja").write_text(text)
     return target
-
-
-def run(house: House, scenario) -> None:
-    async def main() -> None:
-        await house.service.start()
-        try:
-            await scenario()
-        finally:
-            await house.service.close()
-
-    asyncio.run(main())
 
 
 def test_a_template_is_part_of_the_version(house: House, lora: Lora, tmp_path: Path) -> None:

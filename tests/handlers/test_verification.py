@@ -13,7 +13,7 @@ from service.core import FinishReason, GenerationRequest, TokenEvent
 from service.errors import AdapterRefused, ModelNotFound, Overloaded
 from service.handlers.verification import Verifier
 from service.tenancy import ANYONE
-from tests.adapters.house import House
+from tests.adapters.house import House, run
 from tests.adapters.tiny_base import TinyBase
 from tests.fakes import adapter_ref
 
@@ -88,17 +88,6 @@ def house_with(
     description = replace(with_dtype(base, dtype), quantization=quantization)
     verifier = Verifier(description, engine, WrittenReference(), clock=lambda: 77.0)
     return House(tmp_path / "store", description, verifier=verifier)
-
-
-def run(house: House, scenario: Callable[[], Any]) -> None:
-    async def main() -> None:
-        await house.service.start()
-        try:
-            await scenario()
-        finally:
-            await house.service.close()
-
-    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
