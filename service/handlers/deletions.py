@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 import structlog
 
@@ -24,6 +23,7 @@ from service.handlers.adapter_quotas import AdapterQuotas
 from service.handlers.adapter_views import AdapterView
 from service.handlers.aliases import Expected
 from service.handlers.audit import Action
+from service.handlers.background import Background
 from service.handlers.changes import Changes
 from service.handlers.directory import Directory
 from service.handlers.name_audit import NameAudit
@@ -60,18 +60,15 @@ class DeletionService:
         self._unload = unload
         self._retention_s = retention_s
         self._clock = clock
-        self._sweeper: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def start(self) -> None:
         """Free what is over now, and every hour from now on."""
         await self.collect()
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._background.start(self._sweep())
 
     async def close(self) -> None:
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sweeper
+        await self._background.stop()
 
     async def delete(self, name: str, expected: Expected = None) -> int:
         """The name with all that it has; the revision that this makes.

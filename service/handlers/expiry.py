@@ -9,6 +9,7 @@ from math import inf
 import structlog
 
 from service.adapters.store import AdapterStore
+from service.handlers.background import Background
 from service.handlers.deletions import DeletionService
 
 MIN_SLEEP_S = 0.05
@@ -35,16 +36,13 @@ class ExpiryService:
         self._clock = clock
         self._ends: dict[str, int] = {}
         self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._background.start(self._run())
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._background.stop()
 
     def note(self, name: str) -> None:
         """The name is what it is now."""

@@ -6,7 +6,6 @@ A crash loses what was counted since the last write; a shutdown loses nothing.
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -16,6 +15,7 @@ import structlog
 from service.adapters.backends.usage import Rows, Usage, UsageKey, UsageStore, add_row
 from service.core import AdapterRef
 from service.handlers.accounting import AnswerSummary, Outcome, name_and_version
+from service.handlers.background import Background
 from service.handlers.report_desk import ReportDesk
 
 MAX_PENDING = 10_000
@@ -77,7 +77,7 @@ class UsageLedger:
         self._desk = ReportDesk()
         self._lock = asyncio.Lock()
         """Held while what is pending moves to the store, so that nothing is seen twice or never."""
-        self._flusher: asyncio.Task[None] | None = None
+        self._background = Background()
 
     def count(self, summary: AnswerSummary) -> None:
         """An `AnswerSink`."""
@@ -102,13 +102,10 @@ class UsageLedger:
         add_row(self._pending.setdefault(today, {}), key, usage, self._max_pending)
 
     async def start(self) -> None:
-        self._flusher = asyncio.create_task(self._flush_for_ever())
+        self._background.start(self._flush_for_ever())
 
     async def close(self) -> None:
-        if self._flusher is not None:
-            self._flusher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._flusher
+        await self._background.stop()
         await self.flush()
 
     async def flush(self) -> None:
