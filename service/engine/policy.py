@@ -59,21 +59,21 @@ class FairShare(SchedulingPolicy):
         tenant = sequence.request.tenant
         mine = self._tenants.rank(tenant)
         adapters = self._adapters.get(tenant)
-        of_adapter = adapters.rank(_adapter(sequence)) if adapters else (0.0, 0.0)
+        of_adapter = adapters.rank(sequence.adapter_name) if adapters else (0.0, 0.0)
         return (sequence.request.priority, *mine, *of_adapter, sequence.arrival)
 
     def wait(self, sequence: Sequence) -> None:
         self._tenants.wait(sequence.request.tenant)
-        self._adapters_of(sequence).wait(_adapter(sequence))
+        self._adapters_of(sequence).wait(sequence.adapter_name)
 
     def leave(self, sequence: Sequence) -> None:
         self._tenants.leave(sequence.request.tenant)
-        self._adapters_of(sequence).leave(_adapter(sequence))
+        self._adapters_of(sequence).leave(sequence.adapter_name)
 
     def charge(self, sequence: Sequence, num_prompt: int = 0, num_generated: int = 0) -> None:
         tokens = num_prompt + self._generated_weight * num_generated
         self._tenants.charge(sequence.request.tenant, tokens)
-        self._adapters_of(sequence).charge(_adapter(sequence), tokens)
+        self._adapters_of(sequence).charge(sequence.adapter_name, tokens)
 
     def _adapters_of(self, sequence: Sequence) -> VirtualTokens:
         tenant = sequence.request.tenant
@@ -89,11 +89,6 @@ class FairShare(SchedulingPolicy):
         for tenant in list(self._adapters):
             if tenant not in self._tenants:
                 del self._adapters[tenant]
-
-
-def _adapter(sequence: Sequence) -> str:
-    """All versions of a name share; the base is one of them."""
-    return sequence.adapter.name if sequence.adapter else ""
 
 
 POLICIES: dict[str, Callable[[float], SchedulingPolicy]] = {

@@ -78,7 +78,7 @@ class Scheduler:
             self._stop(sequence)
         elif sequence.status is SequenceStatus.WAITING:
             self.waiting.remove(sequence)
-        self._unhold(sequence)
+        sequence.release_host(self.residency)
         sequence.status = SequenceStatus.FINISHED
 
     def take_cooled(self) -> list[Sequence]:
@@ -236,7 +236,7 @@ class Scheduler:
             slot = placement.try_activate(adapter)
             if slot is None:
                 return False
-            self._unhold(sequence)
+            sequence.release_host(self.residency)
             sequence.slot = slot
         self.waiting.remove(sequence)
         sequence.status = SequenceStatus.RUNNING
@@ -252,11 +252,6 @@ class Scheduler:
         self.waiting.remove(sequence)
         self._cooled.append(sequence)
         return False
-
-    def _unhold(self, sequence: Sequence) -> None:
-        if sequence.holds_host and sequence.adapter is not None:
-            sequence.holds_host = False
-            self.residency.unhold(sequence.adapter.digest)
 
     def _preempt(self, sequence: Sequence) -> None:
         if sequence.adapter is not None:

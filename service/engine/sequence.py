@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from service.adapters.residency import Residency
 from service.core import (
     NO_SLOT,
     AdapterRef,
@@ -84,6 +85,17 @@ class Sequence:
     @property
     def adapter(self) -> AdapterRef | None:
         return self.request.adapter
+
+    @property
+    def adapter_name(self) -> str:
+        """All versions of a name share it; empty is the base, to a policy one of them."""
+        return self.adapter.name if self.adapter else ""
+
+    def release_host(self, residency: Residency) -> None:
+        """It keeps the host copy no longer, if it did."""
+        if self.holds_host and self.adapter is not None:
+            self.holds_host = False
+            residency.unhold(self.adapter.digest)
 
     @property
     def num_prefix(self) -> int:

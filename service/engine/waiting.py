@@ -78,8 +78,7 @@ class WaitingQueue:
 
 
 def _group(sequence: Sequence) -> _Group:
-    adapter = sequence.adapter.name if sequence.adapter else ""
-    return (sequence.request.priority, sequence.request.tenant, adapter)
+    return (sequence.request.priority, sequence.request.tenant, sequence.adapter_name)
 
 
 def _arrival(sequence: Sequence) -> int:

@@ -25,12 +25,9 @@ class WarmingQueue:
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        assert sequence.adapter is not None
         self._waiting.remove(sequence)
         sequence.status = SequenceStatus.FINISHED
-        if sequence.holds_host:
-            sequence.holds_host = False
-            self._residency.unhold(sequence.adapter.digest)
+        sequence.release_host(self._residency)
 
     def take_done(self) -> list[Sequence]:
         """Those whose adapter is where they want it; places on the device what fits there now."""

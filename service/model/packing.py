@@ -36,11 +36,11 @@ def pack_linears(model: torch.nn.Module, dtype: torch.dtype) -> int:
     if not _can_pack(dtype):
         return 0
     # A subclass may compute something else.
-    modules = [one for one in model.modules() if type(one) is torch.nn.Linear]
+    linears = [one for one in model.modules() if type(one) is torch.nn.Linear]
+    modules = [one for one in linears if one.weight.dtype == dtype]
     for module in modules:
-        if module.weight.dtype == dtype:
-            module.forward = PackedLinear(module)  # type: ignore[assignment, method-assign]
-            _release_pages(module.weight)
+        module.forward = PackedLinear(module)  # type: ignore[assignment, method-assign]
+        _release_pages(module.weight)
     return len(modules)
 
 
