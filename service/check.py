@@ -14,6 +14,7 @@ from service.adapters.compiled import CompiledHeader, read_header
 from service.adapters.compiling import CompileOutcome, Compiler
 from service.adapters.folders import copy_files
 from service.adapters.limits import AdapterLimits
+from service.adapters.naming import written_digest
 from service.base import BaseDescription
 from service.errors import AdapterRefused, ConfigurationError, Refusal, UploadTooLarge
 from service.handlers.adapter_size import check_size
@@ -80,7 +81,7 @@ class Verdict:
             "chat_template": "own" if manifest.has_chat_template else "base",
             "added_tokens": manifest.num_added_tokens,
             "summable": manifest.is_summable,
-            "digest": f"sha256:{manifest.digest}",
+            "digest": written_digest(manifest.digest),
             "warnings": list(self.outcome.warnings),
             "unused_files": list(self.outcome.unused_files),
         }

@@ -10,6 +10,7 @@ from typing import Any
 from service.adapters.collector import Collector, Freed
 from service.adapters.forms import FormFolder
 from service.adapters.limits import AdapterLimits
+from service.adapters.naming import written_digest
 from service.adapters.store import AdapterStore
 from service.errors import ConfigurationError
 from service.handlers.audit import AuditLog
@@ -23,22 +24,12 @@ class Report:
 
     def body(self) -> dict[str, Any]:
         """For `--json`."""
-        return {
-            "dry_run": self.is_dry_run,
-            "versions": [
-                {"name": one.name, "version": one.number, "digest": f"sha256:{one.digest}"}
-                for one in self.freed.versions
-            ],
-            "contents": self.freed.num_objects,
-            "content_bytes": self.freed.object_bytes,
-            "compiled": self.freed.num_forms,
-            "compiled_bytes": self.freed.form_bytes,
-        }
+        return self.freed.body(is_dry_run=self.is_dry_run)
 
     def lines(self) -> Iterator[str]:
         """For people."""
         for one in self.freed.versions:
-            yield f"  {one.name}@{one.number}  sha256:{one.digest[:12]}"
+            yield f"  {one.name}@{one.number}  {written_digest(one.digest[:12])}"
         verb = "would be freed" if self.is_dry_run else "freed"
         yield (
             f"{verb}: {len(self.freed.versions)} versions,"

@@ -6,9 +6,11 @@ given up in its journal first, so that a crash at any moment leaves it recoverab
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from service.adapters.deletions import expired, purge_for
 from service.adapters.forms import Forms
+from service.adapters.naming import written_digest
 from service.adapters.store import AdapterStore
 
 
@@ -33,6 +35,20 @@ class Freed:
     def is_nothing(self) -> bool:
         return not (self.versions or self.num_objects or self.num_forms)
 
+    def body(self, *, is_dry_run: bool) -> dict[str, Any]:
+        """As JSON says it, over HTTP and on the command line."""
+        return {
+            "dry_run": is_dry_run,
+            "versions": [
+                {"name": one.name, "version": one.number, "digest": written_digest(one.digest)}
+                for one in self.versions
+            ],
+            "contents": self.num_objects,
+            "content_bytes": self.object_bytes,
+            "compiled": self.num_forms,
+            "compiled_bytes": self.form_bytes,
+        }
+
 
 class Collector:
     def __init__(self, store: AdapterStore, forms: Forms, retention_s: float) -> None:
@@ -54,7 +70,7 @@ class Collector:
         given_up: dict[str, list[int]] = {}
         for version in versions:
             given_up.setdefault(version.name, []).append(version.number)
-        kept = self._store.kept_digests(given_up) | busy
+        kept = self._store.kept_digests(given_up=given_up) | busy
         objects = [digest for digest in self._store.stored_digests() if digest not in kept]
         sizes = self._forms.bytes_by_digest()
         # A cache folder may be shared: what this store never had is not its to judge.

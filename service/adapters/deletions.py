@@ -11,7 +11,7 @@ from service.adapters.history import (
     Purge,
     Restore,
 )
-from service.adapters.naming import Selector
+from service.adapters.naming import Selector, written_digest
 from service.errors import AdapterNotFound, NameConflict, VersionInUse
 from service.tenancy import bare_name
 
@@ -99,7 +99,7 @@ def purge_for(history: NameHistory, numbers: Collection[int], created_at: int) -
 def _version_of(name: str, history: NameHistory, wanted: Selector) -> Publish:
     suffix: int | str | None = wanted.number
     if wanted.digest_prefix is not None:
-        suffix = f"sha256:{wanted.digest_prefix}"
+        suffix = written_digest(wanted.digest_prefix)
         found = [v for v in history.versions.values() if v.digest.startswith(wanted.digest_prefix)]
     else:
         found = [v for number, v in history.versions.items() if number == wanted.number]

@@ -28,6 +28,11 @@ class Selector:
     alias: str | None = None
 
 
+def written_digest(digest: str) -> str:
+    """As `parse_selector` reads it."""
+    return f"sha256:{digest}"
+
+
 def is_valid_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 

@@ -3,15 +3,15 @@
 Blocking; used by one thread at a time. Every limit is checked while bytes arrive.
 """
 
-import errno
 import shutil
 import uuid
 from pathlib import Path
 from typing import BinaryIO
 
+from service.adapters.durable import disk_full_is_store_full
 from service.adapters.files import file_name_problem
 from service.adapters.limits import AdapterLimits
-from service.errors import InvalidRequest, StoreFull, UploadTooLarge
+from service.errors import InvalidRequest, UploadTooLarge
 
 
 class Staging:
@@ -60,12 +60,8 @@ class Staging:
         if self._num_bytes > self._limits.max_upload_bytes:
             raise UploadTooLarge(f"More than {self._limits.max_upload_bytes} bytes.")
         assert self._open is not None
-        try:
+        with disk_full_is_store_full():
             self._open.write(data)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFull("The disk of the adapter store is full.") from error
-            raise
 
     def end(self) -> None:
         if self._open is not None:

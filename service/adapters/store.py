@@ -88,7 +88,7 @@ class AdapterStore:
 
     def owns(self, tenant: str, *, with_deleted: bool) -> bool:
         """Whether it has adapters, or such as were deleted and can come back."""
-        return any(h.versions or (with_deleted and h.deleted) for h in self._of(tenant))
+        return any(h.versions or (with_deleted and h.deleted) for _, h in self._of(tenant))
 
     def manifest(self, digest: str) -> Manifest | None:
         return self._manifests.get(digest)
@@ -157,10 +157,9 @@ class AdapterStore:
 
         It is asked again when another writer was first, and may raise: nothing has changed then.
         """
-        with disk_full_is_store_full():
-            while (operation := decide(self.history(name))) is not None:
-                if self._append(name, operation):
-                    return True
+        while (operation := decide(self.history(name))) is not None:
+            if self._append(name, operation):
+                return True
         return False
 
     def is_live(self, digest: str, tenant: str | None = None) -> bool:
@@ -169,26 +168,26 @@ class AdapterStore:
 
     def live_digests(self, tenant: str | None = None) -> set[str]:
         return {
-            version.digest for history in self._of(tenant) for version in history.versions.values()
+            version.digest
+            for _, history in self._of(tenant)
+            for version in history.versions.values()
         }
 
     def keeps(self, digest: str, tenant: str) -> bool:
         """Whether a version of the tenant has this content, deleted or not."""
-        return digest in self.kept_of(tenant) and digest in self._manifests
-
-    def kept_of(self, tenant: str) -> set[str]:
-        """Content of the tenant's versions, deleted ones included."""
-        deleted = (one.version.digest for h in self._of(tenant) for one in h.deleted.values())
-        return self.live_digests(tenant).union(deleted)
+        return digest in self.kept_digests(tenant) and digest in self._manifests
 
     def num_adapters(self, tenant: str) -> int:
         """Names of the tenant that lead to a version."""
-        return sum(bool(history.versions) for history in self._of(tenant))
+        return sum(bool(history.versions) for _, history in self._of(tenant))
 
-    def kept_digests(self, given_up: Mapping[str, Collection[int]] | None = None) -> set[str]:
-        """Content of versions, deleted ones included but for the numbers `given_up` by name."""
-        kept = self.live_digests()
-        for name, history in self._histories.items():
+    def kept_digests(
+        self, tenant: str | None = None, given_up: Mapping[str, Collection[int]] | None = None
+    ) -> set[str]:
+        """Content of versions, deleted ones included but for the numbers `given_up` by name; of one
+        tenant, or of all."""
+        kept = self.live_digests(tenant)
+        for name, history in self._of(tenant):
             gone = (given_up or {}).get(name, ())
             kept |= {
                 one.version.digest for number, one in history.deleted.items() if number not in gone
@@ -231,10 +230,11 @@ class AdapterStore:
             self._manifests = {**self._manifests, manifest.digest: manifest}
         self.check_num_adapters(name)
 
-    def _of(self, tenant: str | None) -> Iterator[NameHistory]:
+    def _of(self, tenant: str | None) -> Iterator[tuple[str, NameHistory]]:
+        """Of every name of one tenant, or of all."""
         for name, history in self._histories.items():
             if tenant is None or tenant_of(name) == tenant:
-                yield history
+                yield name, history
 
     def _append(self, name: str, operation: Operation) -> bool:
         history = self.history(name)

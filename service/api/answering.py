@@ -9,6 +9,7 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from service.adapters.naming import written_digest
 from service.api.dependencies import Services
 from service.api.disconnect import ClientGone, unless_disconnected
 from service.api.exceptions import UNEXPECTED, error_body, shape_of
@@ -195,5 +196,5 @@ def _adapter_headers(adapter: AdapterRef | None) -> dict[str, str]:
     parts = [(part.ref, f";weight={part.weight!r}") for part in adapter.parts] or [(adapter, "")]
     return {
         "x-adapter-version": ", ".join(f"{ref.label}{weight}" for ref, weight in parts),
-        "x-adapter-digest": ", ".join(f"sha256:{ref.digest}{weight}" for ref, weight in parts),
+        "x-adapter-digest": ", ".join(written_digest(ref.digest) + weight for ref, weight in parts),
     }

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from service.adapters.naming import written_digest
 from service.api.dependencies import PrincipalDep, Services, ServicesDep
 from service.api.parameters import ModelPath
 from service.api.schemas.answers import ModelCard, ModelList
@@ -47,5 +48,6 @@ def _card(services: Services, entry: ModelEntry) -> dict[str, Any]:
     }
     if entry.version is not None:
         card["version"] = entry.version
-        card["digest"] = f"sha256:{entry.digest}"
+    if entry.digest is not None:
+        card["digest"] = written_digest(entry.digest)
     return card

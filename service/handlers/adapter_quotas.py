@@ -19,7 +19,7 @@ class AdapterQuotas:
     def room(self, tenant: str) -> int | None:
         """Bytes that it may still keep; None = any number."""
         most = self._limits_of(tenant).max_adapter_bytes
-        return None if most is None else max(0, most - self._size(self._store.kept_of(tenant)))
+        return None if most is None else max(0, most - self._size(self._store.kept_digests(tenant)))
 
     def check_announced(self, tenant: str, num_bytes: int) -> None:
         """Before an upload is read, by the size that it has announced."""
@@ -43,11 +43,11 @@ class AdapterQuotas:
         self.check_name(name)
         tenant = tenant_of(name)
         most = self._limits_of(tenant).max_adapter_bytes
-        if most is not None and manifest.digest not in self._store.kept_of(tenant):
+        if most is not None and manifest.digest not in self._store.kept_digests(tenant):
             self._check_bytes(tenant, manifest.num_bytes, most)
 
     def _check_bytes(self, tenant: str, num_bytes: int, most: int) -> None:
-        kept = self._store.kept_of(tenant)
+        kept = self._store.kept_digests(tenant)
         held, live = self._size(kept), self._size(self._store.live_digests(tenant))
         if held + num_bytes > most:
             deleted = f", {held - live} of them deleted but not given up yet" if held > live else ""

@@ -6,6 +6,7 @@ from typing import Any
 
 from service.adapters.collector import Freed
 from service.adapters.history import NameHistory
+from service.adapters.naming import written_digest
 from service.adapters.store import AdapterStore
 from service.handlers.audit import Action, AuditLog
 from service.tenancy import DEFAULT_TENANT, bare_name, tenant_of
@@ -60,7 +61,7 @@ def _state(history: NameHistory) -> dict[str, Any]:
     if history.expires_at is not None:
         state["expires_at"] = history.expires_at
     for number, version in history.versions.items():
-        state[f"versions.{number}"] = f"sha256:{version.digest}"
+        state[f"versions.{number}"] = written_digest(version.digest)
     for alias, shares in history.aliases.items():
         state[f"aliases.{alias}"] = {str(number): weight for number, weight in shares}
     if history.visibility is not None:

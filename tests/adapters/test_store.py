@@ -231,7 +231,7 @@ def test_looks_from_other_threads_see_whole_states(tmp_path: Path) -> None:
             while not is_over.is_set():
                 store.num_bytes()
                 store.live_digests()
-                store.kept_of("default")
+                store.kept_digests("default")
                 store.kept_digests()
                 for name in store.names():
                     history = store.history(name)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from service.adapters.manifest import Conversion as ConversionRecord
+from service.adapters.naming import written_digest
 from service.adapters.verdict import Verdict
 from service.api.schemas.aliases import Target, shown
 from service.api.schemas.deletions import DeletedVersion
@@ -83,7 +84,7 @@ class VerifiedAdapter(Check):
 
     @classmethod
     def of_version(cls, ref: AdapterRef, verdict: Verdict) -> "VerifiedAdapter":
-        digest = f"sha256:{ref.digest}"
+        digest = written_digest(ref.digest)
         check = Check.of(verdict).model_dump()
         return cls(name=bare_name(ref.name), version=ref.version, digest=digest, **check)
 
@@ -116,7 +117,7 @@ class AdapterVersion(BaseModel):
         """Where a version lies also depends on other tenants that have the same content."""
         return cls(
             version=view.number,
-            digest=f"sha256:{view.digest}",
+            digest=written_digest(view.digest),
             created_at=view.created_at,
             kind=view.kind,
             rank=view.rank,

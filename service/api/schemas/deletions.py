@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.adapters.collector import Freed
+from service.adapters.naming import written_digest
 from service.api.schemas.aliases import Number
 from service.handlers.adapter_views import DeletedVersionView
 
@@ -37,7 +38,7 @@ class DeletedVersion(BaseModel):
     def of(cls, view: DeletedVersionView) -> "DeletedVersion":
         return cls(
             version=view.number,
-            digest=f"sha256:{view.digest}",
+            digest=written_digest(view.digest),
             kind=view.kind,
             bytes=view.num_bytes,
             created_at=view.created_at,
@@ -63,14 +64,4 @@ class Collected(BaseModel):
 
     @classmethod
     def of(cls, freed: Freed, *, is_dry_run: bool) -> "Collected":
-        return cls(
-            dry_run=is_dry_run,
-            versions=[
-                CollectedVersion(name=one.name, version=one.number, digest=f"sha256:{one.digest}")
-                for one in freed.versions
-            ],
-            contents=freed.num_objects,
-            content_bytes=freed.object_bytes,
-            compiled=freed.num_forms,
-            compiled_bytes=freed.form_bytes,
-        )
+        return cls.model_validate(freed.body(is_dry_run=is_dry_run))

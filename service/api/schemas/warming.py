@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.adapters.naming import written_digest
 from service.api.schemas.sampling import MAX_COLD_MS
 from service.core import MemoryTier
 from service.handlers.warming import Warmed
@@ -40,7 +41,7 @@ class WarmedAdapter(BaseModel):
         return cls(
             name=bare_name(warmed.ref.name),
             version=warmed.ref.version,
-            digest=f"sha256:{warmed.ref.digest}",
+            digest=written_digest(warmed.ref.digest),
             tier="device" if warmed.tier == "device" else "host",
             milliseconds=round(1000 * warmed.seconds, 3),
         )
