@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.tenancy import OTHERS
+
 FIRST_TOKEN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds. Few, because every version has all of them."""
 
@@ -29,8 +31,8 @@ class AdapterLabels:
     """Whose requests they are, which need not be the adapter's own tenant."""
 
 
-OTHER = AdapterLabels("_other", "", "_other")
-"""Everybody who found no room. Neither an adapter nor a tenant can be named so."""
+OTHER = AdapterLabels(OTHERS, "", OTHERS)
+"""Everybody who found no room."""
 
 
 @dataclass(frozen=True, slots=True)

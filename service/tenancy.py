@@ -15,7 +15,11 @@ DEFAULT_TENANT = "default"
 MAX_PRIORITY = 1000
 """Priorities are whole numbers from minus this to this; lower is more urgent."""
 
-_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+TENANT_PATTERN = "[a-z0-9][a-z0-9-]{0,62}"
+
+OTHERS = "_other"
+"""In metrics and usage: all for whom there is no row of their own. No adapter and no tenant can be
+named so."""
 
 TENANT_RULE = "1 to 63 characters: lower-case letters, digits and '-', not beginning with '-'"
 
@@ -50,6 +54,10 @@ class Principal:
     def is_operator(self) -> bool:
         """May see and change what belongs to every tenant."""
         return self.tenant == DEFAULT_TENANT and self.role is Role.ADMIN
+
+    def acts_for(self, tenant: str) -> bool:
+        """Whether what belongs to `tenant` is its own, or it is the operator."""
+        return self.is_operator or self.tenant == tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +118,12 @@ def default_visibility(name: str) -> Visibility:
 
 
 def may_use(principal: Principal, name: str, visibility: Visibility) -> bool:
-    is_owner = principal.is_operator or tenant_of(name) == principal.tenant
+    is_owner = principal.acts_for(tenant_of(name))
     return is_owner or visibility == PUBLIC or principal.tenant in visibility
 
 
 def is_valid_tenant(tenant: str) -> bool:
-    return _TENANT.fullmatch(tenant) is not None
+    return re.fullmatch(TENANT_PATTERN, tenant) is not None
 
 
 def qualified(tenant: str, name: str) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-OTHERS = "_other"
-"""No tenant can be named so."""
+from service.tenancy import OTHERS
 
 
 class LimitedRequests(Collector):

@@ -98,7 +98,7 @@ class KeyService:
     async def _revoke(self, principal: Principal, key_id: str) -> Key:
         async with self._changes.lock:
             key = self._ring.get(key_id)
-            if key is None or key.revoked_at is not None or not _may_manage(principal, key.tenant):
+            if key is None or key.revoked_at is not None or not principal.acts_for(key.tenant):
                 raise KeyNotFound(key_id)
             return await self._end(key)
 
@@ -114,14 +114,10 @@ class KeyService:
         return tenant
 
 
-def _may_manage(principal: Principal, tenant: str) -> bool:
-    return principal.is_operator or principal.tenant == tenant
-
-
 def _tenant_for(principal: Principal, tenant: str | None) -> str:
     if tenant is None:
         return principal.tenant
-    if not _may_manage(principal, tenant):
+    if not principal.acts_for(tenant):
         raise PermissionDenied("Keys of other tenants need an operator's key.")
     return tenant
 

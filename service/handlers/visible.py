@@ -137,7 +137,7 @@ class VisibleAdapters:
 
 
 def may_change(principal: Principal, name: str) -> bool:
-    return principal.is_operator or tenant_of(name) == principal.tenant
+    return principal.acts_for(tenant_of(name))
 
 
 def _candidates(principal: Principal, name: str, tenant: str | None) -> Iterator[str]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from service.adapters.backends.usage import OTHER, Usage, UsageKey
+from service.adapters.backends.usage import Usage, UsageKey
 from service.core import Timeline
 from service.handlers.accounting import AnswerSummary, Outcome
 from service.handlers.usage import Dimension, UsageLedger, UsageRow
-from service.tenancy import Principal
+from service.tenancy import OTHERS, Principal
 from tests.fakes import MemoryUsage, adapter_ref
 
 DAY = date(2026, 3, 5)
@@ -157,7 +157,7 @@ def test_memory_is_bounded_and_totals_stay_true(scene: Scene) -> None:
                 ledger.count(replace(SUMMARY, principal=Principal(tenant), adapter=ref))
         found = {(row.tenant, row.adapter) for row in await rows(ledger, *Dimension)}
         assert len(found) == 5
-        assert {("red", OTHER), ("blue", OTHER)} < found
+        assert {("red", OTHERS), ("blue", OTHERS)} < found
         by_tenant = await rows(ledger, Dimension.TENANT)
         assert [(row.tenant, row.usage.requests) for row in by_tenant] == [
             ("blue", 10),

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-OTHER = "_other"
-"""Adapter of what had no room of its own: no adapter can be named so."""
+from service.tenancy import OTHERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class UsageKey:
 
     @property
     def folded(self) -> "UsageKey":
-        return UsageKey(self.tenant, OTHER, "")
+        return UsageKey(self.tenant, OTHERS, "")
 
 
 @dataclass(frozen=True, slots=True)

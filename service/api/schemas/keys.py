@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.access.keys import Key, Secret
+from service.adapters.lifetime import MAX_TTL_S
 from service.errors import InvalidRequest
 from service.handlers.keys import WantedKey
 from service.tenancy import MAX_PRIORITY, Role
 
-_MAX_SECONDS = 10 * 365 * 86_400
 _MAX_TIME = 1 << 40
 
 Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -27,7 +27,7 @@ class KeyBody(BaseModel):
     )
     label: Label = Field("", description="For people: whose it is, what it is for.")
     expires_in_s: int | None = Field(
-        None, ge=1, le=_MAX_SECONDS, description="Seconds from now; by default it never expires."
+        None, ge=1, le=MAX_TTL_S, description="Seconds from now; by default it never expires."
     )
     expires_at: int | None = Field(None, ge=0, le=_MAX_TIME, description="Or Unix seconds.")
     min_priority: int | None = Field(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.tenants import Tenant
-from service.tenancy import TENANT_RULE, TenantLimits
+from service.tenancy import TENANT_PATTERN, TENANT_RULE, TenantLimits
 
 Amount = Annotated[int, Field(ge=1, le=10**15)]
 
@@ -30,7 +30,7 @@ class TenantBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        pattern=f"^{TENANT_PATTERN}$",
         description=f"{TENANT_RULE[0].upper()}{TENANT_RULE[1:]}.",
         examples=["team-b"],
     )

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from service.tenancy import PRIVATE, PUBLIC, Visibility
+from service.tenancy import PRIVATE, PUBLIC, TENANT_PATTERN, Visibility
 
 MAX_SHARED = 256
-_Tenant = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+_Tenant = Annotated[str, StringConstraints(pattern=f"^{TENANT_PATTERN}$")]
 
 
 class SharedWith(BaseModel):

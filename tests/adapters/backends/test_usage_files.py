@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from service.adapters.backends.usage import OTHER, Usage, UsageKey
+from service.adapters.backends.usage import Usage, UsageKey
 from service.adapters.backends.usage_files import UsageFiles
 from service.adapters.failpoints import FAILPOINTS, VARIABLE
 from service.errors import ConfigurationError
+from service.tenancy import OTHERS
 
 DAY = date(2026, 3, 5)
 KEY = UsageKey("red", "red/roman", "3")
@@ -23,6 +24,7 @@ from datetime import date
 from pathlib import Path
 from service.adapters.backends.usage import Usage, UsageKey
 from service.adapters.backends.usage_files import UsageFiles
+from service.tenancy import OTHERS
 root = Path(sys.argv[1])
 key, one = UsageKey("red", "red/roman", "3"), Usage(1, 0, 10, 4, 20, 1024)
 UsageFiles(root / "usage", root).add(date(2026, 3, 5), {key: one})
@@ -49,7 +51,7 @@ def test_a_day_has_a_bounded_number_of_rows(tmp_path: Path) -> None:
     for name in "abcd":
         files.add(DAY, {UsageKey("red", name, ""): ONE})
     found = files.read(DAY)
-    assert {key.adapter for key in found} == {"a", "b", OTHER}
+    assert {key.adapter for key in found} == {"a", "b", OTHERS}
     assert sum(one.requests for one in found.values()) == 4
 
 
