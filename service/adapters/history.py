@@ -232,27 +232,13 @@ class NameHistory:
 
     def _set_terms(self, operation: Operation) -> None:
         """How long the name lives, who sees it, and whether what it leads to stays in memory."""
-        match operation:
-            case (
-                Publish(visibility=tuple(visibility))
-                | Point(visibility=tuple(visibility))
-                | Move(visibility=tuple(visibility))
-            ):
-                self.visibility = visibility
-        match operation:
-            case (
-                Publish(expires_at=int(end))
-                | Point(expires_at=int(end))
-                | Move(expires_at=int(end))
-            ):
-                self.expires_at = end or None
-            case Delete():
-                self.expires_at = None
-        match operation:
-            case Move(pinned=bool(pinned)):
-                self.pinned = pinned
-            case Delete():
-                self.pinned = False
+        if isinstance(operation, Publish | Point | Move):
+            if operation.visibility is not None:
+                self.visibility = operation.visibility
+            if operation.expires_at is not None:
+                self.expires_at = operation.expires_at or None
+        if isinstance(operation, Move) and operation.pinned is not None:
+            self.pinned = operation.pinned
 
     def _bury(self, created_at: int) -> None:
         if self.current is not None:
@@ -268,7 +254,7 @@ class NameHistory:
         for number, version in self.versions.items():
             self.deleted[number] = Deleted(version, created_at)
         self.versions, self.aliases, self.trail = {}, {}, []
-        self.current = None
+        self.current, self.expires_at, self.pinned = None, None, False
 
     def _dig_up(self, now: int) -> None:
         """What ended by itself begins anew, or it would end at once.

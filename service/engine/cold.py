@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 
 from service.core import AdapterRef
 from service.engine.sequence import Sequence, SequenceStatus
-from service.engine.virtual_tokens import VirtualTokens
-
-_MAX_TENANTS = 1024
+from service.engine.virtual_tokens import MAX_TENANTS, VirtualTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class ColdQueue:
     def __init__(self) -> None:
         self._by_digest: OrderedDict[str, _Waiters] = OrderedDict()
         self._loading: dict[str, Load] = {}
-        self._loaded_bytes = VirtualTokens(_MAX_TENANTS)
+        self._loaded_bytes = VirtualTokens(MAX_TENANTS)
 
     def __len__(self) -> int:
         return sum(len(waiters.sequences) for waiters in self._by_digest.values())

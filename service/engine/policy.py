@@ -7,16 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from service.engine.sequence import Sequence
-from service.engine.virtual_tokens import VirtualTokens
+from service.engine.virtual_tokens import MAX_TENANTS, VirtualTokens
 
 Rank = tuple[float, ...]
 """Lower goes first; comparable between sequences of one policy at one moment."""
 
 DEFAULT_GENERATED_WEIGHT = 2.0
 """As in the paper: a generated token counts as much as two of a prompt."""
-MAX_TENANTS = 1024
 MAX_ADAPTERS = 256
-"""Counters that are remembered of those who do not wait: tenants, and adapters of each."""
+"""Counters that are remembered of those who do not wait, of the adapters of each tenant."""
 
 
 class SchedulingPolicy(ABC):

@@ -9,6 +9,9 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
+MAX_TENANTS = 1024
+"""Counters that are remembered of tenants that do not wait."""
+
 
 @dataclass(slots=True)
 class _Place:
