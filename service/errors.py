@@ -27,6 +27,7 @@ RepertoireError
 ├── Overloaded                no room in a queue; carries `retry_after` seconds
 ├── Draining                  shutting down; carries `retry_after` seconds
 ├── StoreFull                 the store's budget would be exceeded
+├── StoreUnavailable          nothing can be changed for now; carries `retry_after` seconds
 ├── ColdLoadTimeout           the adapter is not in memory in time; carries `retry_after` seconds
 ├── AdapterLoadFailed         the adapter's stored bytes cannot be brought into memory
 ├── ConfigurationError        the service cannot start with these settings
@@ -188,6 +189,12 @@ class Draining(RepertoireError):
 
 class StoreFull(RepertoireError):
     pass
+
+
+class StoreUnavailable(RepertoireError):
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ColdLoadTimeout(RepertoireError):

@@ -61,6 +61,7 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.EngineFailed: Shape(500, "server_error", "engine_failed"),
     errors.Overloaded: Shape(503, "server_error", "overloaded"),
     errors.Draining: Shape(503, "server_error", "draining"),
+    errors.StoreUnavailable: Shape(503, "server_error", "store_unavailable"),
     errors.ColdLoadTimeout: Shape(504, "server_error", "cold_load_timeout"),
     errors.StoreFull: Shape(507, "server_error", "store_full", {"x-should-retry": "false"}),
 }

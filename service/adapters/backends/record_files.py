@@ -28,6 +28,9 @@ class RecordFiles:
         folders = {path.parent for path in paths if _RECORD.fullmatch(path.name)}
         return sorted(folder.relative_to(root).as_posix() for folder in folders)
 
+    def lengths(self, prefix: str) -> dict[str, int]:
+        return {log: self._length(f"{prefix}/{log}") for log in self.names(prefix)}
+
     def read(self, log: str, start: int = 0) -> list[Record]:
         folder = self._folder / log
         if not folder.is_dir():
@@ -47,6 +50,10 @@ class RecordFiles:
                 self._make(folder)
             durable.write_file(draft, "journal.file", lambda file: file.write(data))
             durable.create_once(draft, folder / f"{number:010d}.json", "journal")
+
+    def _length(self, log: str) -> int:
+        names = (path.name for path in (self._folder / log).iterdir())
+        return sum(_RECORD.fullmatch(name) is not None for name in names)
 
     def _make(self, folder: Path) -> None:
         """With its parents, each made durable in the folder above it."""

@@ -13,10 +13,14 @@ Record = Mapping[str, Any]
 
 
 class RecordLogs(Protocol):
-    """Blocking. What `append` has returned from survives a crash at any later moment."""
+    """Blocking and thread-safe. What `append` has returned from survives a crash at any later
+    moment, and whoever reads after that sees it, on whatever machine."""
 
     def names(self, prefix: str) -> list[str]:
         """Logs below `prefix/`, sorted, without the prefix: one or more parts each."""
+
+    def lengths(self, prefix: str) -> dict[str, int]:
+        """How many records each log below `prefix/` has, by the names of `names`; reads none."""
 
     def read(self, log: str, start: int = 0) -> list[Record]:
         """Records from number `start` on; empty when there is no such log.
@@ -25,5 +29,5 @@ class RecordLogs(Protocol):
         """
 
     def append(self, log: str, number: int, record: Record) -> None:
-        """Raises FileExistsError when another writer was first, or `StoreFull`; nothing has changed
-        then."""
+        """Raises FileExistsError when another writer was first, `StoreFull`, or
+        `StoreUnavailable`; nothing has changed then."""
