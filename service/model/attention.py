@@ -1,4 +1,4 @@
-"""Attention over the paged store in plain torch: one call for all decode rows, one per chunk.
+"""Attention over the paged store: one call for all decode rows, one per part of a prompt.
 
 Registered in transformers' `AttentionInterface`, so the model's own code calls it with rotated
 queries and keys of the flattened batch, `[1, heads, T, dim]`.
@@ -174,19 +174,30 @@ class PagedAttention:
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         index = self._context.write_index
         assert index is not None, "the lane has begun the step"
-        rows = query[0].transpose(0, 1)
-        self._store.write(layer, index, key[0].transpose(0, 1), value[0].transpose(0, 1))
-        chunks = self._decode_chunk() + [[one] for one in self._prefill_segments()]
-        out = torch.cat([self._attend_chunk(layer, chunk, rows, options) for chunk in chunks])
+        rows, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
+        out = rows.new_empty(*rows.shape[:2], values.shape[-1])
+        native = self._context.native
+        if native is not None and native.attention.takes(rows, keys, values):
+            cache = self._store.layer(layer)
+            short = self._context.short_segments
+            native.attention.write_and_attend(short, index, rows, keys, values, cache, out, options)
+            chunks = [[one] for one in self._context.long_segments]
+        else:
+            self._store.write(layer, index, keys, values)
+            chunks = self._chunks()
+        for chunk in chunks:
+            first = chunk[0].first_row
+            found = self._attend_chunk(layer, chunk, rows, options)
+            out[first : first + len(found)] = found
         add_adaptions(out, rows, layer, self._context)
         return out[None], None
 
-    def _decode_chunk(self) -> list[list[Segment]]:
+    def _chunks(self) -> list[list[Segment]]:
+        """All decode rows at once, and each part of a prompt."""
         count = self._context.num_decode
-        return [self._context.segments[:count]] if count else []
-
-    def _prefill_segments(self) -> list[Segment]:
-        return self._context.segments[self._context.num_decode :]
+        segments = self._context.segments
+        decode = [segments[:count]] if count else []
+        return decode + [[one] for one in segments[count:]]
 
     def _attend_chunk(
         self, layer: int, chunk: list[Segment], rows: torch.Tensor, options: Options

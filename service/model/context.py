@@ -2,13 +2,16 @@
 and attention during it. One object per engine, owned by the engine thread, never a module global.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
 from service.core import NO_SLOT
-from service.model.native.kernel import MAX_RUN_ROWS, NativeTerms, RunTable
+from service.model.native.attention import MAX_SEGMENT_ROWS, RowTable
+from service.model.native.library import Native
+from service.model.native.terms import MAX_RUN_ROWS, RunTable
 from service.step import Segment, Step, VirtualRow
 
 
@@ -75,7 +78,7 @@ def by_rows(segments: list[Segment], value: Callable[[Segment], int]) -> list[in
 class StepContext:
     """Everything but `segments` is derived from the step once, not once per layer."""
 
-    native: NativeTerms | None = None
+    native: Native | None = None
     """The same from step to step."""
     rows: RowRuns = field(default_factory=RowRuns)
     """For sites that see all rows."""
@@ -83,6 +86,10 @@ class StepContext:
     """For sites that see only the rows whose logits are wanted."""
     segments: list[Segment] = field(default_factory=list)
     num_decode: int = 0
+    short_segments: RowTable = field(default_factory=lambda: RowTable(()))
+    """Segments for the native kernel: the decode rows above all."""
+    long_segments: list[Segment] = field(default_factory=list)
+    """The others."""
     virtual_rows: list[VirtualRow] = field(default_factory=list)
     tables: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
     """By slot: what resident adapters do beside the sites; kept by the pool from step to step."""
@@ -105,11 +112,19 @@ class StepContext:
         )
         self.segments = step.segments
         self.num_decode = step.num_decode
+        self._split_segments()
         self.virtual_rows = step.virtual_rows
         self.final_lens = by_rows(step.segments, lambda one: max(one.final_len, one.end))
         self.write_index = write_index
         self.block_tables.clear()
         self.masks.clear()
+
+    def _split_segments(self) -> None:
+        is_short = [one.num_rows <= MAX_SEGMENT_ROWS for one in self.segments]
+        self.short_segments = RowTable(list(itertools.compress(self.segments, is_short)))
+        self.long_segments = [
+            one for one, short in zip(self.segments, is_short, strict=True) if not short
+        ]
 
 
 def _tasks_of(step: Step) -> list[int] | None:

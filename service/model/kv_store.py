@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy
 import torch
 
+from service.model.native.attention import LayerCache
+
 _LARGEST = 1e15
 """Far beyond any key or value that means something; its products are finite in 32 bits."""
 
@@ -56,6 +58,9 @@ class KVStore:
         """Store `keys`, `values` `[T, heads, dim]` at the token slots `index [T]`."""
         self._keys[layer].index_copy_(0, index, _bounded(keys))
         self._values[layer].index_copy_(0, index, _bounded(values))
+
+    def layer(self, layer: int) -> LayerCache:
+        return LayerCache(self._keys[layer], self._values[layer], self.block_size)
 
     def gather(self, layer: int, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values `[B, n * block_size, heads, dim]` of the block tables `blocks [B, n]`."""

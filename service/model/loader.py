@@ -22,7 +22,7 @@ from service.model.lanes.build import prepare
 from service.model.lanes.lane import LaneChoice
 from service.model.lanes.self_test import choose_lane
 from service.model.memory import PastCost
-from service.model.native.kernel import load_native
+from service.model.native.library import load_native
 from service.model.packing import pack_linears
 from service.model.probe import probe
 from service.model.sites import Site

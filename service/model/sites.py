@@ -8,7 +8,7 @@ import torch
 
 from service.base import RowMap, SiteKind
 from service.model.context import RowRuns, SlotRun, StepContext
-from service.model.native.kernel import NATIVE_TERMS, NativeTerms, TermTable
+from service.model.native.terms import NATIVE_TERMS, NativeTerms, TermTable
 from service.operator.terms import TERM_NAMES, VECTORS, Terms
 
 
@@ -50,7 +50,7 @@ class Site:
     def set_form(self, slot: int, form: SiteForm) -> None:
         self._forms[slot] = form
         native = self._context.native
-        if native is not None and self.kind != "embedding" and _is_native(form, native):
+        if native is not None and self.kind != "embedding" and _is_native(form, native.terms):
             self._table.set(slot, form.terms)
         else:
             self._foreign_slots.add(slot)
@@ -99,9 +99,9 @@ class Site:
         if native is None:
             return False
         x, y = self._flat(x, rows.num_rows), self._flat(y, rows.num_rows)
-        if not (native.takes(x) and native.takes(y)):
+        if not (native.terms.takes(x) and native.terms.takes(y)):
             return False
-        native.add_to(self._table, rows.short, x, y)
+        native.terms.add_to(self._table, rows.short, x, y)
         return True
 
     def _active(self, runs: Iterable[SlotRun]) -> list[tuple[SlotRun, SiteForm]]:

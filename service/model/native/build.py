@@ -1,4 +1,4 @@
-"""Compiles one C++ file for this processor, once, into the cache folder."""
+"""Compiles a C++ file and its headers for this processor, once, into the cache folder."""
 
 import hashlib
 import os
@@ -24,7 +24,8 @@ def build_library(source: Path, folder: Path) -> Path:
     compiler = shutil.which(os.environ.get("CXX") or "c++")
     if compiler is None:
         raise BuildFailed("there is no C++ compiler")
-    identity = "\n".join((source.read_text(), _version(compiler), _processor(), *_FLAGS))
+    texts = [one.read_text() for one in (source, *sorted(source.parent.glob("*.h")))]
+    identity = "\n".join((*texts, _version(compiler), _processor(), *_FLAGS))
     target = folder / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     if not target.exists():
         _compile(compiler, source, target)
@@ -35,7 +36,7 @@ def _compile(compiler: str, source: Path, target: Path) -> None:
     draft = target.with_name(f"{uuid.uuid4().hex}.so")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        done = _run([compiler, *_FLAGS, "-o", str(draft), str(source)])
+        done = _run([compiler, *_FLAGS, "-o", str(draft), str(source), "-lm"])
         if done.returncode != 0:
             raise BuildFailed(done.stderr.strip().splitlines()[0] if done.stderr else "no reason")
         # In one rename, so that a process that starts at the same time never loads half of it.

@@ -1,21 +1,15 @@
 """The native form of the operator's row-wise terms, for the short runs of a decode step.
 
-`terms.cpp` has the arithmetic, `operator/terms.py` is its twin; at start both are compared, and
-where they differ, or nothing can be compiled, the twin does the work alone.
+`terms.h` has the arithmetic, `operator/terms.py` is its twin.
 """
 
 import ctypes
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import structlog
 import torch
 
-from service.model.native.build import BuildFailed, build_library
 from service.operator.terms import Terms
-
-log = structlog.get_logger(__name__)
 
 MAX_RUN_ROWS = 32
 """From about here on a matrix product of torch's own is faster."""
@@ -23,7 +17,6 @@ NATIVE_TERMS = frozenset({"a", "b", "c", "d"})
 
 _ENTRY = np.dtype([("a", "u8"), ("b", "u8"), ("c", "u8"), ("d", "u8"), ("rank", "i8")])
 _FUNCTIONS = {torch.float32: "apply_terms_float32", torch.bfloat16: "apply_terms_bfloat16"}
-_SOURCE = Path(__file__).with_name("terms.cpp")
 
 
 class RunTable:
@@ -96,52 +89,5 @@ class NativeTerms:
         )
 
 
-def load_native(folder: Path, dtype: torch.dtype, device: torch.device) -> NativeTerms | None:
-    """None where there is no such kernel, or it does not do what its twin does."""
-    if device.type != "cpu" or dtype not in _FUNCTIONS:
-        return None
-    try:
-        native = NativeTerms(ctypes.CDLL(str(build_library(_SOURCE, folder))), dtype)
-    except (BuildFailed, OSError) as error:
-        log.warning("native_kernel_missing", reason=str(error))
-        return None
-    if not _equals_twin(native):
-        log.warning("native_kernel_wrong", reason="it differs from its twin")
-        return None
-    return native
-
-
-def _equals_twin(native: NativeTerms) -> bool:
-    """On sizes that no vector width divides, with terms that are absent."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int, dtype: torch.dtype = native.dtype) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator).sub(0.5).to(dtype)
-
-    num_in, num_out = 141, 83
-    vectors = {name: draw(num_out, dtype=torch.float32) for name in ("c", "d")}
-    forms = {
-        0: Terms(a=draw(16, num_in), b=draw(num_out, 16)),
-        9: Terms(a=draw(5, num_in), b=draw(num_out, 5), **vectors),
-        3: Terms(d=vectors["d"]),
-    }
-    runs = [(0, 0, 3), (9, 3, 4), (1, 4, 5), (3, 6, 8), (99, 8, 9)]
-    table = TermTable()
-    for slot, terms in forms.items():
-        table.set(slot, terms)
-    x, y = draw(9, num_in), draw(9, num_out)
-    twin = y.float().clone()
-    for slot, start, stop in runs:
-        if slot in forms:
-            _widened(forms[slot]).add_to(twin[start:stop], x[start:stop].float())
-    native.add_to(table, RunTable(runs), x, y)
-    return torch.allclose(y.float(), twin, rtol=2 * torch.finfo(native.dtype).eps, atol=1e-5)
-
-
 def _address(tensor: torch.Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
-
-
-def _widened(terms: Terms) -> Terms:
-    values = {name: getattr(terms, name) for name in NATIVE_TERMS}
-    return Terms(**{name: value.float() for name, value in values.items() if value is not None})

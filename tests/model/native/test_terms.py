@@ -1,31 +1,16 @@
-"""The native kernel against its torch twin, and what happens where it cannot be built."""
-
-import shutil
-import tempfile
-from pathlib import Path
+"""The native terms of a site against their torch twin."""
 
 import pytest
 import torch
 
 from service.core import NO_SLOT
 from service.model.context import StepContext
-from service.model.native import kernel as kernel_module
-from service.model.native.build import BuildFailed, build_library
-from service.model.native.kernel import MAX_RUN_ROWS, NativeTerms, load_native
+from service.model.native.library import Native
+from service.model.native.terms import MAX_RUN_ROWS
 from service.model.sites import Site, SiteForm
 from service.operator.terms import Terms
 from service.step import Step
-
-CPU = torch.device("cpu")
-FOLDER = Path(tempfile.gettempdir()) / "repertoire-test-kernels"
-
-
-def native_of(dtype: torch.dtype) -> NativeTerms:
-    if shutil.which("c++") is None:
-        pytest.skip("no C++ compiler here")
-    native = load_native(FOLDER, dtype, CPU)
-    assert native is not None, "it was built, and is wrong"
-    return native
+from tests.model.native.library import native_of
 
 
 def step(row_slot: list[int]) -> Step:
@@ -33,7 +18,7 @@ def step(row_slot: list[int]) -> Step:
     return Step([3] * count, [0] * count, row_slot, [], 0, [], [])
 
 
-def site_of(native: NativeTerms | None, linear: torch.nn.Linear) -> tuple[Site, StepContext]:
+def site_of(native: Native | None, linear: torch.nn.Linear) -> tuple[Site, StepContext]:
     context = StepContext(native=native)
     return Site("site", linear, "all", context), context
 
@@ -82,45 +67,3 @@ def test_a_slot_that_was_dropped_acts_no_more_and_one_with_other_terms_goes_to_t
         dropped = linear(x)[0]
     torch.testing.assert_close(mixed, torch.stack([plain[0] + 1, linear.bias, plain[2]]))
     torch.testing.assert_close(dropped, plain)
-
-
-def test_any_driver_of_the_compiler_will_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("no gcc here")
-    monkeypatch.setenv("CXX", "gcc")
-    assert load_native(tmp_path, torch.float32, CPU) is not None
-
-
-def test_without_a_compiler_torch_does_the_work(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert load_native(tmp_path, torch.float32, CPU) is None
-
-
-def test_a_kernel_that_differs_from_its_twin_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    native_of(torch.float32)
-    wrong = tmp_path / "terms.cpp"
-    source = kernel_module._SOURCE.read_text()
-    assert "sum += entry.d[o]" in source
-    wrong.write_text(source.replace("sum += entry.d[o]", "sum -= entry.d[o]"))
-    monkeypatch.setattr(kernel_module, "_SOURCE", wrong)
-    assert load_native(tmp_path / "kernels", torch.float32, CPU) is None
-
-
-def test_a_library_is_built_once_and_an_error_says_why(tmp_path: Path) -> None:
-    native_of(torch.float32)
-    source = tmp_path / "one.cpp"
-    source.write_text('extern "C" int one() { return 1; }')
-    first = build_library(source, tmp_path / "kernels")
-    built = first.stat().st_mtime_ns
-    assert build_library(source, tmp_path / "kernels") == first
-    assert first.stat().st_mtime_ns == built
-    source.write_text("no C++ at all")
-    with pytest.raises(BuildFailed, match="error"):
-        build_library(source, tmp_path / "kernels")
-    assert len(list((tmp_path / "kernels").iterdir())) == 1

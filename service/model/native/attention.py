@@ -1,0 +1,128 @@
+"""Attention of the rows of short segments: the decode rows of a step, above all.
+
+`attention.h` has the arithmetic, `attend` of model/attention.py is its twin.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from service.step import Segment
+
+MAX_SEGMENT_ROWS = 8
+"""From about here on a matrix product of torch's own is faster."""
+_MAX_TOTAL = 16384
+"""`kMaxTotal` of the kernel: floats that one key-value head's queries may take."""
+
+_FUNCTIONS = {torch.float32: "attention_float32", torch.bfloat16: "attention_bfloat16"}
+_i64, _float, _pointer = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+
+
+class _View(ctypes.Structure):
+    _fields_ = [("data", _pointer), ("row_stride", _i64), ("head_stride", _i64)]
+
+
+class _Call(ctypes.Structure):
+    _fields_ = [
+        ("rows", _pointer), ("blocks", _pointer), ("slots", _pointer),
+        ("query", _View), ("key", _View), ("value", _View),
+        ("keys", _pointer), ("values", _pointer), ("out", _pointer),
+        ("slopes", _pointer), ("sinks", _pointer),
+        ("num_rows", _i64), ("num_new", _i64), ("heads", _i64), ("kv_heads", _i64),
+        ("key_dim", _i64), ("value_dim", _i64), ("block_size", _i64), ("window", _i64),
+        ("scaling", _float), ("softcap", _float), ("num_threads", _i64),
+    ]  # fmt: skip
+
+
+class RowTable:
+    """Rows of a step in the kernel's layout; made once and read at every layer."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        """Of these segments, all rows."""
+        rows: list[tuple[int, int, int]] = []
+        blocks: list[int] = []
+        for one in segments:
+            rows += [
+                (one.first_row + number, one.context_len + number, len(blocks))
+                for number in range(one.num_rows)
+            ]
+            blocks += one.block_table
+        self._rows = np.array(rows, dtype=np.int32).reshape(len(rows), 3)
+        self._blocks = np.array(blocks, dtype=np.int32)
+        self.num_rows = len(rows)
+        self.rows_address = int(self._rows.ctypes.data)
+        self.blocks_address = int(self._blocks.ctypes.data)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """Keys and values of one layer, `[token slots, heads, dim]` each."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    block_size: int
+
+
+class NativeAttention:
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._run = getattr(library, _FUNCTIONS[dtype])
+        self._run.argtypes = [ctypes.POINTER(_Call)]
+        self._run.restype = None
+        self._call = _Call(num_threads=torch.get_num_threads())
+
+    def takes(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
+        group = query.shape[1] // key.shape[1]
+        return (
+            query.dtype == key.dtype == value.dtype == self.dtype
+            and query.stride(-1) == key.stride(-1) == value.stride(-1) == 1
+            and value.shape[2] >= 8
+            and group * value.shape[2] <= _MAX_TOTAL
+        )
+
+    def write_and_attend(
+        self,
+        table: RowTable,
+        slots: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        cache: LayerCache,
+        out: torch.Tensor,
+        options: dict[str, Any],
+    ) -> None:
+        """Store `key`, `value` `[T, heads, dim]` of every row at `slots [T]`, then set the rows of
+        the table in `out [T, H, Dv]`, contiguous. Options by transformers' names."""
+        call = self._call
+        sinks = _floats(options.get("s_aux"))
+        slopes = _floats(options.get("alibi_slopes"))
+        call.rows, call.blocks = table.rows_address, table.blocks_address
+        call.slots = slots.data_ptr()
+        call.query, call.key, call.value = _view(query), _view(key), _view(value)
+        call.keys, call.values = cache.keys.data_ptr(), cache.values.data_ptr()
+        call.out = out.data_ptr()
+        call.sinks, call.slopes = _address(sinks), _address(slopes)
+        call.num_rows, call.num_new = table.num_rows, len(key)
+        call.heads, call.kv_heads = query.shape[1], key.shape[1]
+        call.key_dim, call.value_dim = key.shape[2], value.shape[2]
+        call.block_size = cache.block_size
+        call.window = options.get("sliding_window") or 0
+        call.scaling = options.get("scaling") or query.shape[-1] ** -0.5
+        call.softcap = options.get("softcap") or 0.0
+        self._run(call)
+
+
+def _view(tensor: torch.Tensor) -> _View:
+    return _View(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
+
+
+def _floats(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.float().contiguous()
+
+
+def _address(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -1,0 +1,45 @@
+"""Loads what is native. At start each kernel is compared with its torch twin; where they differ, or
+nothing can be compiled, the twins do the work alone."""
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import torch
+
+from service.model.native import attention_twin, terms_twin
+from service.model.native.attention import NativeAttention
+from service.model.native.build import BuildFailed, build_library
+from service.model.native.terms import NativeTerms
+
+log = structlog.get_logger(__name__)
+
+_SOURCE = Path(__file__).with_name("kernels.cpp")
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    terms: NativeTerms
+    attention: NativeAttention
+
+
+def load_native(folder: Path, dtype: torch.dtype, device: torch.device) -> Native | None:
+    """None where there are no such kernels, or they do not do what their twins do."""
+    if device.type != "cpu" or dtype not in DTYPES:
+        return None
+    try:
+        library = ctypes.CDLL(str(build_library(_SOURCE, folder)))
+    except (BuildFailed, OSError) as error:
+        log.warning("native_kernels_missing", reason=str(error))
+        return None
+    native = Native(NativeTerms(library, dtype), NativeAttention(library, dtype))
+    for name, is_equal in (
+        ("terms", terms_twin.equals(native.terms)),
+        ("attention", attention_twin.equals(native.attention)),
+    ):
+        if not is_equal:
+            log.warning("native_kernel_wrong", kernel=name, reason="it differs from its twin")
+            return None
+    return native

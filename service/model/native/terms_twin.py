@@ -1,0 +1,38 @@
+"""The native terms beside their twin, `operator/terms.py`."""
+
+import torch
+
+from service.model.native.terms import NATIVE_TERMS, NativeTerms, RunTable, TermTable
+from service.operator.terms import Terms
+
+
+def equals(native: NativeTerms) -> bool:
+    """On sizes that no vector width divides, with terms that are absent."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int, dtype: torch.dtype = native.dtype) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator).sub(0.5).to(dtype)
+
+    num_in, num_out = 141, 83
+    vectors = {name: draw(num_out, dtype=torch.float32) for name in ("c", "d")}
+    forms = {
+        0: Terms(a=draw(16, num_in), b=draw(num_out, 16)),
+        9: Terms(a=draw(5, num_in), b=draw(num_out, 5), **vectors),
+        3: Terms(d=vectors["d"]),
+    }
+    runs = [(0, 0, 3), (9, 3, 4), (1, 4, 5), (3, 6, 8), (99, 8, 9)]
+    table = TermTable()
+    for slot, terms in forms.items():
+        table.set(slot, terms)
+    x, y = draw(9, num_in), draw(9, num_out)
+    twin = y.float().clone()
+    for slot, start, stop in runs:
+        if slot in forms:
+            _widened(forms[slot]).add_to(twin[start:stop], x[start:stop].float())
+    native.add_to(table, RunTable(runs), x, y)
+    return torch.allclose(y.float(), twin, rtol=2 * torch.finfo(native.dtype).eps, atol=1e-5)
+
+
+def _widened(terms: Terms) -> Terms:
+    values = {name: getattr(terms, name) for name in NATIVE_TERMS}
+    return Terms(**{name: value.float() for name, value in values.items() if value is not None})

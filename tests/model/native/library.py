@@ -1,0 +1,21 @@
+"""The native library as tests use it: built once per machine."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from service.model.native.library import Native, load_native
+
+CPU = torch.device("cpu")
+FOLDER = Path(tempfile.gettempdir()) / "repertoire-test-kernels"
+
+
+def native_of(dtype: torch.dtype) -> Native:
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler here")
+    native = load_native(FOLDER, dtype, CPU)
+    assert native is not None, "it was built, and is wrong"
+    return native
