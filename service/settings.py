@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.base import Quantization
 from service.errors import ConfigurationError
+from service.fleet_settings import FleetSettings
 from service.tenancy import TenantLimits
 
 ENV_PREFIX = "REPERTOIRE_"
@@ -41,7 +42,7 @@ def _bytes(default: int | None, description: str) -> Any:
     return Field(None if default is None else ByteSize(default), gt=0, description=text)
 
 
-class Settings(BaseSettings):
+class Settings(FleetSettings, BaseSettings):
     """Frozen: whoever needs another value builds another `Settings`."""
 
     model_config = SettingsConfigDict(

@@ -105,8 +105,8 @@ class FaultProxy:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ask(reader, far_writer))
                 group.create_task(self._answer(far_reader, writer))
-        except* (OSError, _Cut):
-            pass
+        except* (OSError, _Cut, asyncio.CancelledError):
+            pass  # asyncio would report it, and nobody else is interested
         finally:
             self._open -= {writer, far_writer}
             for one in (writer, far_writer):
