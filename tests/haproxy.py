@@ -25,11 +25,13 @@ needs_haproxy = pytest.mark.skipif(
 class Balancer:
     """`replicas`: two `host:port`, known as `replica-1` and `replica-2`; they need not run yet."""
 
-    def __init__(self, replicas: Sequence[str], log: Path, **variables: object) -> None:
+    def __init__(
+        self, replicas: Sequence[str], log: Path, *, config: Path = CONFIG, **variables: object
+    ) -> None:
         port, statistics = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.statistics_url = f"http://127.0.0.1:{statistics}"
-        self._log = log
+        self._log, self._config = log, config
         self._variables = {
             "BALANCER_BIND": f"127.0.0.1:{port}",
             "STATISTICS_BIND": f"127.0.0.1:{statistics}",
@@ -41,7 +43,7 @@ class Balancer:
         assert BINARY is not None
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [BINARY, "-db", "-f", str(CONFIG)],
+                [BINARY, "-db", "-f", str(self._config)],
                 env=os.environ | self._variables,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,208 @@
+"""Changes through the balancer, each tried until it is acknowledged, and then remembered."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from tests.fleet.answers import Files
+from tests.fleet.ledger import ABSENT, Ledger
+
+PATIENCE_SECONDS = 90.0
+PAUSE_SECONDS = 0.2
+
+Call = Callable[[], Awaitable[httpx.Response]]
+
+
+class NotDone(Exception):
+    """A change that was answered with what it must not be answered with, or not at all."""
+
+
+class Changes:
+    """`balancer` is where operators send changes; `replicas` are asked what they have heard."""
+
+    def __init__(
+        self, ledger: Ledger, balancer: httpx.AsyncClient, replicas: Sequence[httpx.AsyncClient]
+    ) -> None:
+        self.ledger, self.balancer, self.replicas = ledger, balancer, replicas
+        self.problems: list[str] = []
+        self.counts: Counter[str] = Counter()
+        """`refused` by 503, `cut` by a replica's end, `stale` by 412, `raced` in rounds."""
+        self.seconds_until_usable: list[float] = []
+        """On the replica that did not take the upload, from its acknowledgement."""
+
+    async def publish(self, name: str, files: Files) -> int:
+        """Its version."""
+        parts = [("files", (path, data)) for path, data in files.items()]
+        answer = await self._tried(
+            f"upload of {name}",
+            lambda: self.balancer.post("/v1/adapters", data={"name": name}, files=parts),
+        )
+        version, digest = answer.json()["version"], answer.json()["digest"]
+        before = self.ledger.names.get(name, ABSENT)
+        self.ledger.acknowledge(name, before.published(version, digest))
+        await self._wait_until_usable(f"{name}@{version}", answer.headers.get("x-served-by", ""))
+        return int(version)
+
+    async def move(self, name: str, alias: str, version: int) -> None:
+        wanted = {"aliases": {alias: version}}
+        while True:
+            seen = await self._tried(f"look at {name}", lambda: self._get(name))
+            if seen.json()["aliases"].get(alias) == version:
+                break
+            if_match = {"If-Match": seen.headers["etag"]}
+            answer = await self._tried(
+                f"move of {name}@{alias}",
+                lambda: self.balancer.patch(
+                    f"/v1/adapters/{name}",
+                    json=wanted,
+                    headers=if_match,  # noqa: B023
+                ),
+                allowed=(412,),
+            )
+            if answer.status_code == 200:
+                break
+            self.counts["stale"] += 1
+            await asyncio.sleep(PAUSE_SECONDS)
+        state = self.ledger.names[name].moved(alias, version)
+        self.ledger.acknowledge(name, state)
+        await self._wait_until(lambda one: self._has_alias(one, name, alias, version))
+
+    async def delete(self, name: str) -> None:
+        """A 404 is what a repeated delete is told."""
+        await self._tried(
+            f"delete of {name}",
+            lambda: self.balancer.delete(f"/v1/adapters/{name}"),
+            allowed=(404,),
+        )
+        self.ledger.acknowledge(name, ABSENT)
+
+    async def make_key(self, *, revoke: bool) -> None:
+        made = await self._tried(
+            "new key", lambda: self.balancer.post("/v1/keys", json={"role": "use"})
+        )
+        key, secret = made.json()["id"], made.json()["secret"]
+        if not revoke:
+            self.ledger.live_keys[key] = secret
+            self.ledger.num_acknowledged += 1
+            return
+        await self._wait_until(lambda one: _accepts(one, secret))
+        await self._tried(
+            f"end of key {key}", lambda: self.balancer.delete(f"/v1/keys/{key}"), allowed=(404,)
+        )
+        self.ledger.revoked_keys[key] = secret
+        self.ledger.num_acknowledged += 1
+
+    async def race(self, name: str, versions: tuple[int, int]) -> None:
+        """Two moves on the same ETag, one to each replica: at most one may win."""
+        try:
+            etag = (await self.replicas[0].get(f"/v1/adapters/{name}")).headers.get("etag")
+        except httpx.TransportError:
+            return
+        if etag is None:
+            return
+        answers = await asyncio.gather(
+            *(
+                replica.patch(
+                    f"/v1/adapters/{name}",
+                    json={"aliases": {"raced": version}},
+                    headers={"If-Match": etag},
+                )
+                for replica, version in zip(self.replicas, versions, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        self.counts["raced"] += 1
+        before = self.ledger.names[name]
+        winners = []
+        for answer, version in zip(answers, versions, strict=True):
+            if isinstance(answer, httpx.TransportError):
+                self.counts["cut"] += 1
+                self.ledger.doubt(name, before.moved("raced", version))
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif answer.status_code == 200:
+                winners.append(version)
+        if len(winners) > 1:
+            self.problems.append(f"two moves of {name} on ETag {etag} were both acknowledged")
+        elif winners:
+            self.ledger.acknowledge(name, before.moved("raced", winners[0]))
+
+    async def _tried(
+        self, what: str, call: Call, *, allowed: tuple[int, ...] = ()
+    ) -> httpx.Response:
+        """Again after a 503 that says when, and after a cut: every change here may be repeated."""
+        deadline = monotonic() + PATIENCE_SECONDS
+        while monotonic() < deadline:
+            try:
+                answer = await call()
+            except httpx.TransportError:
+                self.counts["cut"] += 1
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            if answer.is_success or answer.status_code in allowed:
+                return answer
+            if answer.status_code not in (502, 503):
+                raise NotDone(f"{what}: {answer.status_code} {answer.text[:300]}")
+            self._count_refusal(what, answer)
+            await asyncio.sleep(PAUSE_SECONDS)
+        raise NotDone(f"{what}: not acknowledged within {PATIENCE_SECONDS:.0f} s")
+
+    def _count_refusal(self, what: str, answer: httpx.Response) -> None:
+        if answer.status_code == 502:
+            self.counts["cut"] += 1
+            return
+        self.counts["refused"] += 1
+        if not answer.headers.get("retry-after", "").isdigit():
+            self.problems.append(f"{what}: 503 without Retry-After: {answer.text[:300]}")
+
+    async def _wait_until_usable(self, model: str, taken_by: str) -> None:
+        acknowledged = monotonic()
+        for number, replica in enumerate(self.replicas, 1):
+            is_usable = await self._wait_until(lambda one: _generates(one, model), [replica])
+            if is_usable and taken_by and taken_by != f"replica-{number}":
+                self.seconds_until_usable.append(monotonic() - acknowledged)
+
+    async def _wait_until(
+        self,
+        is_so: Callable[[httpx.AsyncClient], Awaitable[bool]],
+        replicas: Sequence[httpx.AsyncClient] | None = None,
+    ) -> bool:
+        """On every replica that is there at all: one that starts reads everything first. False
+        when one was not there."""
+        is_so_on_all = True
+        for replica in replicas or self.replicas:
+            deadline = monotonic() + PATIENCE_SECONDS
+            try:
+                while not await is_so(replica):
+                    if monotonic() > deadline:
+                        raise NotDone(f"{replica.base_url} has not heard of it")
+                    await asyncio.sleep(0.005)
+            except httpx.TransportError:
+                is_so_on_all = False
+        return is_so_on_all
+
+    async def _get(self, name: str) -> httpx.Response:
+        return await self.balancer.get(f"/v1/adapters/{name}")
+
+    async def _has_alias(
+        self, replica: httpx.AsyncClient, name: str, alias: str, version: int
+    ) -> bool:
+        answer = await replica.get(f"/v1/adapters/{name}")
+        body: dict[str, Any] = answer.json()
+        return answer.status_code == 200 and body["aliases"].get(alias) == version
+
+
+async def _generates(replica: httpx.AsyncClient, model: str) -> bool:
+    body = {"model": model, "prompt": "1 =>", "max_tokens": 1, "temperature": 0}
+    answer = await replica.post("/v1/completions", json=body)
+    # A replica that drains is about to start again.
+    return answer.status_code in (200, 503)
+
+
+async def _accepts(replica: httpx.AsyncClient, secret: str) -> bool:
+    headers = {"Authorization": f"Bearer {secret}"}
+    return (await replica.get("/v1/models", headers=headers)).status_code == 200

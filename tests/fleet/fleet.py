@@ -1,0 +1,116 @@
+"""Two replicas, one store, a Redis and a balancer, all on loopback ports in one folder."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.fleet.answers import TASKS
+from tests.fleet.load import new_client
+from tests.fleet.processes import Replica
+from tests.haproxy import CONFIG, Balancer
+from tests.redis_server import RedisServer
+from tests.server import ROOT
+
+OPERATOR = "fleet-operator"
+NAMES = ("replica-1", "replica-2")
+"""As the balancer calls them."""
+
+_AWARE, _BLIND = "    balance hash var(txn.adapter)\n", "    balance roundrobin\n"
+_BIND = '    bind "${BALANCER_BIND}"\n'
+_LOGGED = {
+    "raw local0 notice\n": "raw local0 info\n",
+    _BIND: f"{_BIND}    http-request capture req.hdr(x-request-id) len 64\n",
+}
+"""Every request, with its id."""
+_LOG_LINE = re.compile(r" \S+/(?P<server>replica-\d) .* \{(?P<request_id>[^}]*)\} ")
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    replicas: tuple[Replica, Replica]
+    redis: RedisServer
+    balancer: Balancer
+    clients: tuple[httpx.AsyncClient, httpx.AsyncClient]
+    """Of an operator, to each replica past the balancer."""
+    operator: httpx.AsyncClient
+    """The same, to the balancer."""
+    work: Path
+
+    async def wait_until_up(self, *names: str) -> None:
+        """As the balancer sees it: these take requests, and no others."""
+        async with asyncio.timeout(60):
+            while True:
+                if await asyncio.to_thread(self.balancer.up) == set(names):
+                    return
+                await asyncio.sleep(0.05)
+
+    def served_by(self) -> dict[str, str]:
+        """By request id, who was last asked for an answer."""
+        lines = self.balancer.log.splitlines()
+        found = (match for line in lines if (match := _LOG_LINE.search(line)))
+        return {match["request_id"]: match["server"] for match in found}
+
+    @contextmanager
+    def blind_balancer(self) -> Iterator[Balancer]:
+        """A second one before the same replicas, which goes round all of them in turn."""
+        config = _config(self.work / "round-robin.cfg", {**_LOGGED, _AWARE: _BLIND})
+        with _balancer(self.replicas, config, "1s") as balancer:
+            yield balancer
+
+
+@asynccontextmanager
+async def running_fleet(
+    work: Path, settings: Mapping[str, object], checks: str
+) -> AsyncIterator[Fleet]:
+    """Whatever happens within, nothing of it runs afterwards. `checks`: how often the balancer asks
+    a replica whether it is ready."""
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(RedisServer(work))
+        shared = {"adapters_store": _demo_store(work / "store"), "redis_url": redis.url}
+        first, second = (
+            Replica(name, work / name, {"api_key": OPERATOR, **shared, **settings})
+            for name in NAMES
+        )
+        for replica in (first, second):
+            stack.callback(replica.kill)
+            replica.start()
+        config = _config(work / "haproxy.cfg", _LOGGED)
+        balancer = stack.enter_context(_balancer((first, second), config, checks))
+        for replica in (first, second):
+            await replica.started()
+        clients = [
+            await stack.enter_async_context(new_client(url, OPERATOR))
+            for url in (first.url, second.url, balancer.url)
+        ]
+        fleet = Fleet((first, second), redis, balancer, (clients[0], clients[1]), clients[2], work)
+        await fleet.wait_until_up(*NAMES)
+        yield fleet
+
+
+def _balancer(replicas: tuple[Replica, Replica], config: Path, checks: str) -> Balancer:
+    addresses = [f"127.0.0.1:{one.port}" for one in replicas]
+    log = config.with_suffix(".log")
+    return Balancer(addresses, log, config=config, CHECK_INTERVAL=checks)
+
+
+def _config(path: Path, changes: Mapping[str, str]) -> Path:
+    """The balancer's own file, but for `changes`."""
+    text = CONFIG.read_text()
+    for old, new in changes.items():
+        assert old in text, f"{CONFIG} has no {old!r} any more"
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
+def _demo_store(store: Path) -> Path:
+    store.mkdir(parents=True)
+    for task in TASKS:
+        shutil.copytree(ROOT / "adapters_store" / task, store / task)
+    return store

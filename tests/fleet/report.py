@@ -1,0 +1,121 @@
+"""What a run has shown, and what of it must not be."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.bench.machine_class import machine_class
+from tests.bench.traffic import percentile
+from tests.fleet.load import Outcome
+from tests.fleet.scenarios import Kill, Phase
+
+
+def died_with(outcome: Outcome, kills: Sequence[Kill]) -> bool:
+    """It was under way on a replica that was killed then."""
+    return any(
+        outcome.replica == kill.replica and outcome.started <= kill.at <= outcome.ended
+        for kill in kills
+    )
+
+
+@dataclass(slots=True)
+class Report:
+    form: str
+    outcomes: list[Outcome] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    kills: list[Kill] = field(default_factory=list)
+    restart_codes: list[int] = field(default_factory=list)
+    overlong: str = ""
+    seconds_until_usable: list[float] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    acknowledged: int = 0
+    missing: list[str] = field(default_factory=list)
+    """Of what was acknowledged."""
+    quota: tuple[int, int] = (0, 0)
+    """Most requests granted in any minute, and the limit."""
+    hit_rates: dict[str, float] = field(default_factory=dict)
+    """Share of requests whose adapter was in memory, by routing."""
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def lost(self) -> list[Outcome]:
+        return [one for one in self.outcomes if one.problem and not self.is_excused(one)]
+
+    def is_excused(self, outcome: Outcome) -> bool:
+        return not outcome.is_wrong and died_with(outcome, self.kills)
+
+    def failures(self) -> list[str]:
+        """Empty = nothing was lost, and nothing broke that must not."""
+        most, limit = self.quota
+        found = [*self.problems, *(f"acknowledged, but {one}" for one in self.missing)]
+        found += [
+            f"{one.model} by {one.replica or '?'} in {self.phase_of(one)}: {one.problem}"
+            for one in self.lost
+        ]
+        if not any(not one.problem for one in self.outcomes):
+            found.append("no request was answered")
+        if limit and most > 2 * limit:
+            found.append(f"{most} requests within a minute, where {limit} are allowed")
+        found += [f"SIGTERM: exit code {code}" for code in self.restart_codes if code]
+        if not self.overlong.startswith("error ") or not self.overlong.endswith("code 0"):
+            found.append(f"a stream longer than the drain time {self.overlong or 'was not tried'}")
+        return found
+
+    def phase_of(self, outcome: Outcome) -> str:
+        return next((p.name for p in self.phases if p.start <= outcome.ended <= p.end), "between")
+
+    def body(self) -> dict[str, Any]:
+        usable = [1000 * one for one in self.seconds_until_usable]
+        dead = [one for one in self.outcomes if one.problem and self.is_excused(one)]
+        return {
+            "form": self.form,
+            "machine": machine_class(),
+            "requests": len(self.outcomes),
+            "streams": sum(one.is_stream for one in self.outcomes),
+            "wrong_answers": sum(one.is_wrong for one in self.outcomes),
+            "kills": len(self.kills),
+            "broken_with_the_dead_replica": {
+                "streams": sum(one.is_stream for one in dead),
+                "others": sum(not one.is_stream for one in dead),
+            },
+            "requests_by_phase": self._by_phase(),
+            "seconds_until_kill_noticed": [round(k.seconds_until_noticed, 2) for k in self.kills],
+            "seconds_until_back": [round(kill.seconds_until_back, 2) for kill in self.kills],
+            "stream_longer_than_drain": self.overlong,
+            "upload_usable_on_other_replica_ms": {
+                "uploads": len(usable),
+                "median": round(percentile(usable, 0.5), 1),
+                "p99": round(percentile(usable, 0.99), 1),
+            },
+            "changes": {"acknowledged": self.acknowledged, **self.counts},
+            "acknowledged_and_lost": len(self.missing),
+            "quota": {"limit": self.quota[1], "most_in_a_minute": self.quota[0]},
+            "adapter_in_memory": {name: round(rate, 4) for name, rate in self.hit_rates.items()},
+            "failures": self.failures(),
+        }
+
+    def _by_phase(self) -> dict[str, dict[str, int]]:
+        counts: dict[str, dict[str, int]] = {}
+        for one in self.outcomes:
+            row = counts.setdefault(self.phase_of(one), {"requests": 0, "lost": 0, "died": 0})
+            row["requests"] += 1
+            if one.problem:
+                row["died" if self.is_excused(one) else "lost"] += 1
+        return counts
+
+    def table(self) -> str:
+        body = self.body()
+        lines = [body["machine"], "", f"{'phase':24}{'requests':>10}{'lost':>7}{'died':>7}"]
+        for name, row in body["requests_by_phase"].items():
+            lines.append(f"{name:24}{row['requests']:10}{row['lost']:7}{row['died']:7}")
+        lines += ["  (died: under way on the replica that was killed)", ""]
+        skipped = {"machine", "form", "requests_by_phase", "failures"}
+        for name, value in body.items():
+            if name not in skipped:
+                shown = value if isinstance(value, str) else json.dumps(value)
+                lines.append(f"{name.replace('_', ' '):36}{shown.strip('{}[]')}")
+        failures = body["failures"]
+        lines += ["", *(f"FAILED: {one}" for one in failures[:40])]
+        lines.append(f"{len(failures)} failures" if failures else "nothing was lost")
+        return "\n".join(lines)
