@@ -280,6 +280,9 @@ class MemoryLogs:
         names = (log for log in self._logs if log.startswith(f"{prefix}/"))
         return sorted(log.removeprefix(f"{prefix}/") for log in names)
 
+    def lengths(self, prefix: str) -> dict[str, int]:
+        return {name: len(self._logs[f"{prefix}/{name}"]) for name in self.names(prefix)}
+
     def read(self, log: str, start: int = 0) -> list[Record]:
         return [json.loads(record) for record in self._logs.get(log, [])[start:]]
 

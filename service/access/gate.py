@@ -1,7 +1,7 @@
 """Who a request acts for: the one decision at the door. Pure: time is passed in."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from service.access.keys import KeyRing, digest_of
 from service.errors import Unauthorized
@@ -12,16 +12,20 @@ _MESSAGE = "A valid API key is needed: Authorization: Bearer KEY."
 
 
 class Gate:
-    def __init__(self, operator_keys: Sequence[str], ring: KeyRing) -> None:
-        """Without `operator_keys` the server is open: whoever sends no known key is an operator."""
+    def __init__(
+        self, operator_keys: Sequence[str], ring: KeyRing, has_tenant: Callable[[str], bool]
+    ) -> None:
+        """Without `operator_keys` the server is open: whoever sends no known key is an operator.
+        Keys of a tenant that is gone open nothing, also those that a replica made while it went."""
         self._operator_digests = [digest_of(key.encode()) for key in operator_keys]
         self._ring = ring
+        self._has_tenant = has_tenant
 
     def admit(self, secret: bytes, now: float) -> Principal:
         """`secret` is empty when none was sent. Raises `Unauthorized`."""
         is_operator = self._is_of_settings(secret)
         key = self._ring.match(secret)
-        if key is not None and key.is_valid(now):
+        if key is not None and key.is_valid(now) and self._has_tenant(key.tenant):
             return key.principal
         # A key that has ended opens nothing, not even a server that is open to everybody.
         if is_operator:

@@ -5,6 +5,7 @@ same however many keys there are; of the whole only a hash is kept.
 """
 
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from hashlib import sha256
@@ -64,6 +65,10 @@ class Secret:
         return self.text[-_ENDING_LENGTH:]
 
 
+def is_key_id(text: str) -> bool:
+    return re.fullmatch(f"[0-9a-f]{{{2 * _ID_BYTES}}}", text) is not None
+
+
 def digest_of(secret: bytes) -> str:
     return sha256(secret).hexdigest()
 
@@ -81,6 +86,9 @@ class KeyRing:
     def put(self, key: Key) -> None:
         """Add it, or replace what was known of it."""
         self._keys[key.id] = key
+
+    def all(self) -> list[Key]:
+        return list(self._keys.values())
 
     def get(self, key_id: str) -> Key | None:
         return self._keys.get(key_id)

@@ -52,10 +52,15 @@ class Freed:
 
 class Collector:
     def __init__(self, store: AdapterStore, forms: Forms, retention_s: float) -> None:
-        """`retention_s` is how long deleted versions stay recoverable."""
+        """`retention_s` is how long deleted versions stay at least."""
         self._store = store
         self._forms = forms
         self._retention_s = retention_s
+
+    @property
+    def frees_at_once(self) -> bool:
+        """Whether what is deleted is over as soon as nothing here uses it."""
+        return self._retention_s == 0
 
     def has_expired(self, now: float) -> bool:
         """Whether a collection might free anything; looks at no disk."""

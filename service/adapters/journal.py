@@ -8,7 +8,7 @@ from service.adapters.history import (
     operation_to_json,
 )
 from service.errors import ConfigurationError
-from service.tenancy import DEFAULT_TENANT, bare_name, tenant_of
+from service.tenancy import DEFAULT_TENANT, tenant_of
 
 FOLDER = "journal"
 
@@ -21,11 +21,11 @@ class Journal:
         self._logs = logs
 
     def names(self) -> list[str]:
-        return sorted(log.removeprefix("@") for log in self._logs.names(FOLDER))
+        return sorted(map(name_of, self._logs.names(FOLDER)))
 
     def replay(self, name: str) -> NameHistory:
         history = NameHistory()
-        for number, record in enumerate(self._logs.read(_log(name))):
+        for number, record in enumerate(self._logs.read(f"{FOLDER}/{below(name)}")):
             try:
                 history.apply(operation_from_json(dict(record)))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -35,10 +35,14 @@ class Journal:
 
     def append(self, name: str, number: int, operation: Operation) -> None:
         """Raises FileExistsError when another writer was first; nothing has changed then."""
-        self._logs.append(_log(name), number, operation_to_json(operation))
+        self._logs.append(f"{FOLDER}/{below(name)}", number, operation_to_json(operation))
 
 
-def _log(name: str) -> str:
-    tenant = tenant_of(name)
-    folder = FOLDER if tenant == DEFAULT_TENANT else f"{FOLDER}/@{tenant}"
-    return f"{folder}/{bare_name(name)}"
+def name_of(log: str) -> str:
+    """The qualified name whose log this is, by its name below `journal/`."""
+    return log.removeprefix("@")
+
+
+def below(name: str) -> str:
+    """The other way round."""
+    return name if tenant_of(name) == DEFAULT_TENANT else f"@{name}"

@@ -73,6 +73,9 @@ class AdapterRegistry:
     def has(self, name: str, version: int) -> bool:
         return version in self._versions.get(name, {})
 
+    def digests(self, name: str) -> set[str]:
+        return {ref.digest for ref in self._versions.get(name, {}).values()}
+
     def current(self, name: str) -> AdapterRef | None:
         return self._current.get(name)
 

@@ -75,6 +75,16 @@ class AdapterStore:
             os.close(self._lock)
             self._lock = None
 
+    def refresh(self, name: str) -> NameHistory:
+        """As the store has the name by now: another replica may have changed it."""
+        history = self._journal.replay(name)
+        unknown = history.digests - self._manifests.keys()
+        found = {digest: self._objects.manifest(digest) for digest in unknown}
+        new = {digest: one for digest, one in found.items() if one is not None}
+        self._manifests = {**self._manifests, **new}
+        self._histories = {**self._histories, name: history}
+        return history
+
     def names(self) -> list[str]:
         """Names that can be served, sorted."""
         return sorted(name for name, history in self._histories.items() if history.versions)

@@ -10,7 +10,7 @@ from service.access.keys import KeyRing
 from service.access.tenants import TenantBook, TenantLog
 from service.adapters.backends.records import RecordLogs
 from service.handlers.audit import AuditLog
-from service.handlers.changes import Changes
+from service.handlers.changes import Changes, always
 from service.handlers.keys import KeyService
 from service.handlers.tenants import AdapterOwners, TenantService
 from service.tenancy import UNLIMITED, TenantLimits
@@ -35,12 +35,14 @@ class Access:
         adapters: AdapterOwners,
         default_limits: TenantLimits = UNLIMITED,
         clock: Callable[[], float] = time.time,
+        may_change: Callable[[], bool] = always,
     ) -> "Access":
         """`default_limits` are those of tenants that have none of their own."""
-        ring, book, changes = KeyRing(), TenantBook(), Changes(1)
+        ring, book, changes = KeyRing(), TenantBook(), Changes(1, may_change)
         keys = KeyService(KeyLog(logs), ring, book, changes, audit, clock)
         tenants = TenantService(TenantLog(logs), book, keys, changes, audit, adapters, clock)
-        return cls(Gate(operator_keys, ring), ring, keys, tenants, book, default_limits, changes)
+        gate = Gate(operator_keys, ring, lambda tenant: book.get(tenant) is not None)
+        return cls(gate, ring, keys, tenants, book, default_limits, changes)
 
     def limits_of(self, tenant: str) -> TenantLimits:
         """Own limits are all that hold: none of the defaults is mixed in."""

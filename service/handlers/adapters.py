@@ -32,12 +32,13 @@ from service.errors import (
     NameConflict,
     Refusal,
 )
+from service.handlers.adapter_following import AdapterFollowing
 from service.handlers.adapter_quotas import AdapterQuotas
 from service.handlers.adapter_size import check_size
 from service.handlers.adapter_views import AdapterView, PublishResult, Tier
 from service.handlers.aliases import AliasService
 from service.handlers.audit import Action, AuditLog
-from service.handlers.changes import Changes
+from service.handlers.changes import Changes, always
 from service.handlers.deletions import DeletionService
 from service.handlers.directory import Directory
 from service.handlers.expiry import ExpiryService
@@ -96,12 +97,15 @@ class AdapterService:
         pin: Callable[[Sequence[AdapterRef]], object] = len,
         pinned_bytes: int | None = None,
         limits_of: LimitsOf = unlimited,
+        may_change: Callable[[], bool] = always,
+        content_grace_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`unload` and `resident_tier` take a digest and speak of the engine's memory, which
         holds adapters of up to `max_compiled_bytes`; what is deleted stays for the retention.
         `pin` tells it which versions to hold, of `pinned_bytes` at most. `audit` is by default one
-        over the store's own logs; `limits_of` takes a tenant."""
+        over the store's own logs; `limits_of` takes a tenant. For `content_grace_s` what is deleted
+        is kept for requests of other replicas, whether it can be restored or not."""
         self.limits = limits
         self.registry = registry
         self._store = store
@@ -114,7 +118,7 @@ class AdapterService:
         self._is_base_strict = is_base_strict
         self._max_compiled_bytes = max_compiled_bytes
         self._clock = clock
-        self._changes = Changes(limits.max_parallel_compiles + _NUM_SPARE_THREADS)
+        self._changes = Changes(limits.max_parallel_compiles + _NUM_SPARE_THREADS, may_change)
         self._directory = Directory(
             store, cache, registry, base, resident_tier, deleted_retention_s, clock
         )
@@ -126,7 +130,7 @@ class AdapterService:
         self.visible = VisibleAdapters(registry, self._directory)
         self.deletions = DeletionService(
             store,
-            Collector(store, cache, deleted_retention_s),
+            Collector(store, cache, max(deleted_retention_s, content_grace_s)),
             registry,
             self._directory,
             self._changes,
@@ -137,7 +141,8 @@ class AdapterService:
             clock=clock,
         )
         self.intake = Intake(store, limits, self.deletions, self._changes, self.quotas)
-        self.expiry = ExpiryService(store, self.deletions, clock)
+        self.expiry = ExpiryService(store, self.deletions, self._changes, clock)
+        self.following = AdapterFollowing(store, self._directory, self._changes, unload)
         self._directory.listeners += [pins.note, self.expiry.note]
         self._compiling = Turns(limits.max_parallel_compiles)
 
@@ -181,7 +186,7 @@ class AdapterService:
         a lifetime or a visibility, that is the name's from then on.
         """
         terms = Terms(lifetime, visibility)
-        return await self._changes.finish(self._publish(name, staging, convert_rank, terms))
+        return await self._changes.change(self._publish(name, staging, convert_rank, terms))
 
     async def verify(self, model: str) -> tuple[AdapterRef, Verdict]:
         """Compare a version on the live engine with peft. Raises `ModelNotFound`."""

@@ -57,7 +57,7 @@ class AliasService:
             self._pins.check(name, history, move)
             return move
 
-        return await self._changes.finish(self._change(_action(wanted), name, decide))
+        return await self._changes.change(self._change(_action(wanted), name, decide))
 
     async def rollback(self, name: str, expected: Expected = None) -> AdapterView:
         """To the version that was current before; once more, to the one before that.
@@ -73,7 +73,7 @@ class AliasService:
             self._check_content(name, history, rollback)
             return rollback
 
-        return await self._changes.finish(self._change(Action.ADAPTER_ROLLBACK, name, decide))
+        return await self._changes.change(self._change(Action.ADAPTER_ROLLBACK, name, decide))
 
     async def _change(
         self,

@@ -6,13 +6,22 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import TypeVar
 
+from service.adapters.backends.fleet_logs import AWAY
+from service.errors import StoreUnavailable
+
 _T = TypeVar("_T")
 _CLEANUP = "remove adapter content"
 _LOOK_EVERY_S = 1.0
 
 
+def always() -> bool:
+    return True
+
+
 class Changes:
-    def __init__(self, num_threads: int) -> None:
+    def __init__(self, num_threads: int, may_change: Callable[[], bool] = always) -> None:
+        """`may_change`: whether the other replicas can be told of what is changed now."""
+        self.may_change = may_change
         self.lock = asyncio.Lock()
         """Held by whoever changes the store: order, numbers and the registry move together."""
         self._tasks: set[asyncio.Task[object]] = set()
@@ -37,6 +46,25 @@ class Changes:
             return future.result()
 
         return run
+
+    def check_allowed(self) -> None:
+        """Raises `StoreUnavailable`."""
+        if not self.may_change():
+            raise StoreUnavailable(AWAY)
+
+    async def allowed(self) -> None:
+        """Returns when changes are allowed."""
+        while not self.may_change():  # noqa: ASYNC110 (nobody says when)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def change(self, work: Coroutine[object, object, _T]) -> _T:
+        """Unless nothing may be changed now: then `StoreUnavailable` is raised."""
+        try:
+            self.check_allowed()
+        except StoreUnavailable:
+            work.close()
+            raise
+        return await self.finish(work)
 
     async def finish(self, work: Coroutine[object, object, _T]) -> _T:
         """Threads cannot be stopped half way, so neither may what depends on their result."""

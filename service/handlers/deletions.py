@@ -18,7 +18,7 @@ from service.adapters.moves import check_expected, check_revision
 from service.adapters.naming import Selector
 from service.adapters.registry import AdapterRegistry
 from service.adapters.store import AdapterStore
-from service.errors import NameConflict, RepertoireError, StoreFull
+from service.errors import NameConflict, RepertoireError, StoreFull, StoreUnavailable
 from service.handlers.adapter_quotas import AdapterQuotas
 from service.handlers.adapter_views import AdapterView
 from service.handlers.aliases import Expected
@@ -64,7 +64,8 @@ class DeletionService:
 
     async def start(self) -> None:
         """Free what is over now, and every hour from now on."""
-        await self.collect()
+        if self._changes.may_change():
+            await self.collect()
         self._background.start(self._sweep())
 
     async def close(self) -> None:
@@ -85,7 +86,7 @@ class DeletionService:
             check_expected(name, history, expected)
             return delete_for(name, history, created_at)
 
-        return await self._changes.finish(self._delete(Action.ADAPTER_DELETE, name, decide))
+        return await self._changes.change(self._delete(Action.ADAPTER_DELETE, name, decide))
 
     async def delete_expired(self, name: str, now: float) -> bool:
         """False when the name has come to live longer, or is deleted already."""
@@ -95,7 +96,7 @@ class DeletionService:
         def decide(history: NameHistory) -> Delete | None:
             return delete_for(name, history, int(now)) if history.is_expired(now) else None
 
-        await self._changes.finish(self._delete(Action.ADAPTER_DELETE, name, decide))
+        await self._changes.change(self._delete(Action.ADAPTER_DELETE, name, decide))
         return True
 
     async def delete_version(self, wanted: Selector, expected: Expected = None) -> tuple[int, int]:
@@ -113,7 +114,7 @@ class DeletionService:
             number = delete.number
             return delete
 
-        revision = await self._changes.finish(self._delete(Action.VERSION_DELETE, name, decide))
+        revision = await self._changes.change(self._delete(Action.VERSION_DELETE, name, decide))
         return number, revision
 
     async def restore(
@@ -134,11 +135,12 @@ class DeletionService:
             self._quotas.check_name(name)
             return restore
 
-        return await self._changes.finish(self._restore(name, decide))
+        return await self._changes.change(self._restore(name, decide))
 
     async def collect(self, *, is_dry_run: bool = False) -> Freed:
         """Free what nothing points to and whose grace is over, or only say what that would be."""
-        return await self._changes.finish(self._collect(is_dry_run=is_dry_run))
+        run = self._changes.finish if is_dry_run else self._changes.change
+        return await run(self._collect(is_dry_run=is_dry_run))
 
     async def make_room(self, num_bytes: int, num_disk_bytes: int = 0) -> None:
         """In the store's budget and on its disk. Frees what is over, not what can be restored.
@@ -171,7 +173,7 @@ class DeletionService:
             gone = sorted(before - self._store.live_digests())
         for digest in gone:
             self._unload(digest)
-        if self._retention_s == 0:
+        if self._collector.frees_at_once:
             self._changes.clean_up(self._collect_when_drained(gone))
         return revision
 
@@ -208,8 +210,11 @@ class DeletionService:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(COLLECT_INTERVAL_S)
+            await self._changes.allowed()
             try:
                 await self.collect()
+            except StoreUnavailable:
+                continue
             except (RepertoireError, OSError):
                 # The next hour tries again; nothing depends on this one.
                 log.exception("collect_failed")

@@ -47,6 +47,8 @@ class Directory:
         """Folders of the store that cannot be served, with the reasons."""
         self.listeners: list[Callable[[str], object]] = []
         """Told of every name that was registered anew."""
+        self.revisions: dict[str, int] = {}
+        """Operations of each name's journal whose outcome requests see."""
         self.is_pin_held: Callable[[str], bool] = lambda _: True
         self._store = store
         self._cache = cache
@@ -66,6 +68,7 @@ class Directory:
             self.registry.set_end(name, history.expires_at)
         else:
             self.registry.unregister(name)
+        self.revisions[name] = history.num_operations
         for listen in self.listeners:
             listen(name)
 

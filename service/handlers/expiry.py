@@ -9,7 +9,9 @@ from math import inf
 import structlog
 
 from service.adapters.store import AdapterStore
+from service.errors import StoreUnavailable
 from service.handlers.background import Background
+from service.handlers.changes import Changes
 from service.handlers.deletions import DeletionService
 
 MIN_SLEEP_S = 0.05
@@ -29,10 +31,12 @@ class ExpiryService:
         self,
         store: AdapterStore,
         deletions: DeletionService,
+        changes: Changes,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._deletions = deletions
+        self._changes = changes
         self._clock = clock
         self._ends: dict[str, int] = {}
         self._changed = asyncio.Event()
@@ -62,6 +66,8 @@ class ExpiryService:
                 if await self._deletions.delete_expired(name, now):
                     log.info("adapter_expired", adapter=name)
                     deleted.append(name)
+            except StoreUnavailable:
+                break
             except Exception:
                 # Not a reason to keep the others, nor to end for good: nobody is served meanwhile.
                 log.exception("expiry_failed", adapter=name)
@@ -69,6 +75,7 @@ class ExpiryService:
 
     async def _run(self) -> None:
         while True:
+            await self._changes.allowed()
             self._changed.clear()
             now = self._clock()
             await self.sweep(now)

@@ -32,8 +32,9 @@ class Intake:
     async def open(self, expected_bytes: int, tenant: str = DEFAULT_TENANT) -> Staging:
         """A place to receive an upload; the caller publishes it or discards it.
 
-        Raises `TooManyUploads` or `StoreFull`.
+        Raises `TooManyUploads`, `StoreFull` or `StoreUnavailable`.
         """
+        self._changes.check_allowed()
         upload = self._uploads.open(tenant, self._quotas.room(tenant))
         try:
             await self._deletions.make_room(

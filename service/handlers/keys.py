@@ -1,11 +1,11 @@
 """Use cases of keys: make one, list them, revoke one. A tenant's admin sees its own tenant only."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.access.key_log import KeyLog
-from service.access.keys import Key, KeyRing, Secret
+from service.access.key_log import FOLDER, KeyLog, num_records
+from service.access.keys import Key, KeyRing, Secret, is_key_id
 from service.access.tenants import TenantBook
 from service.errors import InvalidRequest, KeyNotFound, PermissionDenied, StoreFull, TenantNotFound
 from service.handlers.audit import Action, AuditLog
@@ -28,6 +28,8 @@ class WantedKey:
 
 
 class KeyService:
+    folder = FOLDER
+
     def __init__(
         self,
         log: KeyLog,
@@ -48,6 +50,17 @@ class KeyService:
         for key in await self._changes.in_thread(self._log.load):
             self._ring.put(key)
 
+    def lengths(self) -> Mapping[str, int]:
+        return {key.id: num_records(key) for key in self._ring.all()}
+
+    async def follow(self, name: str, length: int) -> None:
+        if not is_key_id(name):
+            raise ValueError(f"{name!r} is no id of a key")
+        async with self._changes.lock:
+            known = self._ring.get(name)
+            if known is None or num_records(known) < length:
+                self._ring.put(await self._changes.in_thread(self._log.read, name))
+
     async def create(self, principal: Principal, wanted: WantedKey) -> tuple[Key, Secret]:
         """The secret is known to nobody after this. It opens the door once this returns."""
         tenant = _tenant_for(principal, wanted.tenant)
@@ -67,7 +80,7 @@ class KeyService:
             wanted.expires_at,
             min_priority,
         )
-        await self._changes.finish(self._create(key))
+        await self._changes.change(self._create(key))
         return key, secret
 
     def list(self, principal: Principal, tenant: str | None) -> Sequence[Key]:
@@ -76,7 +89,7 @@ class KeyService:
 
     async def revoke(self, principal: Principal, key_id: str) -> Key:
         """Whoever sends it from now on is turned away. Raises `KeyNotFound`."""
-        return await self._changes.finish(self._revoke(principal, key_id))
+        return await self._changes.change(self._revoke(principal, key_id))
 
     def is_expired(self, key: Key) -> bool:
         return not key.is_valid(self._clock())

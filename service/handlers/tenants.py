@@ -1,11 +1,11 @@
 """Use cases of tenants, for operators: create, look at, change the limits, delete."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Protocol
 
-from service.access.tenants import Tenant, TenantBook, TenantLog
+from service.access.tenants import FOLDER, Tenant, TenantBook, TenantLog, TenantState
 from service.errors import (
     InvalidRequest,
     NameConflict,
@@ -27,6 +27,8 @@ class AdapterOwners(Protocol):
 
 
 class TenantService:
+    folder = FOLDER
+
     def __init__(
         self,
         log: TenantLog,
@@ -46,8 +48,18 @@ class TenantService:
         self._clock = clock
 
     async def start(self) -> None:
-        for tenant in await self._changes.in_thread(self._log.load):
-            self._book.put(tenant)
+        for name, state in (await self._changes.in_thread(self._log.load)).items():
+            self._book.put(name, state)
+
+    def lengths(self) -> Mapping[str, int]:
+        return self._book.lengths
+
+    async def follow(self, name: str, length: int) -> None:
+        if not is_valid_tenant(name):
+            raise ValueError(f"{name!r} is no tenant's name")
+        async with self._changes.lock:
+            if self._book.lengths.get(name, 0) < length:
+                self._book.put(name, await self._changes.in_thread(self._log.read, name))
 
     def get(self, name: str) -> Tenant:
         """Raises `TenantNotFound`."""
@@ -73,41 +85,54 @@ class TenantService:
     async def create(self, name: str, limits: TenantLimits | None = None) -> Tenant:
         if not is_valid_tenant(name):
             raise InvalidRequest(f"{name[:200]!r} is no tenant's name: {TENANT_RULE}.", "name")
-        return await self._changes.finish(self._create(name, limits))
+        return await self._changes.change(self._create(name, limits))
 
     async def set_limits(self, name: str, limits: TenantLimits | None) -> Tenant:
         """None brings the server's defaults back."""
-        return await self._changes.finish(self._set_limits(name, limits))
+        return await self._changes.change(self._set_limits(name, limits))
 
     async def delete(self, name: str) -> None:
         """Its keys are revoked. Raises `NameConflict` while it owns adapters."""
-        await self._changes.finish(self._delete(name))
+        await self._changes.change(self._delete(name))
 
     async def _create(self, name: str, limits: TenantLimits | None) -> Tenant:
-        async with self._changes.lock:
-            if self._book.get(name) is not None:
-                raise NameConflict(f"There is a tenant {name!r} already.")
-            if await self._changes.in_thread(self._log.is_former, name):
+        tenant = Tenant(name, int(self._clock()), limits)
+
+        def decide(state: TenantState) -> Tenant:
+            if state.tenant is not None:
+                raise _is_taken(name)
+            if state.length:
                 raise NameConflict(
                     f"A tenant {name!r} was deleted. Names are never given out again, because what"
                     " others share with it would become the next one's; choose another name."
                 )
+            return tenant
+
+        async with self._changes.lock:
+            if self._book.get(name) is not None:
+                raise _is_taken(name)
             if self._adapters.owns(name, with_deleted=True):
                 raise NameConflict(f"Adapters of a former tenant {name!r} are still kept.")
             if len(self._book.names()) >= MAX_TENANTS:
                 raise StoreFull(f"There are {MAX_TENANTS} tenants, the limit.")
-            tenant = Tenant(name, int(self._clock()), limits)
-            await self._changes.in_thread(self._log.put, tenant)
+            state = await self._changes.in_thread(self._log.put, name, decide)
             await self._audit.record(Action.TENANT_CREATE, name, name, None, _shown(tenant))
-            self._book.put(tenant)
+            self._book.put(name, state)
             return tenant
 
     async def _set_limits(self, name: str, limits: TenantLimits | None) -> Tenant:
+        def decide(state: TenantState) -> Tenant:
+            # The operator's own has no record until its limits are set.
+            known = self._book.get(name) if name == DEFAULT_TENANT else state.tenant
+            if known is None:
+                raise TenantNotFound(name)
+            return replace(known, limits=limits)
+
         async with self._changes.lock:
             before = self.get(name)
-            tenant = replace(before, limits=limits)
-            await self._changes.in_thread(self._log.put, tenant)
-            self._book.put(tenant)
+            state = await self._changes.in_thread(self._log.put, name, decide)
+            self._book.put(name, state)
+            tenant = self.get(name)
             await self._audit.record(
                 Action.TENANT_CHANGE, name, name, _shown(before), _shown(tenant)
             )
@@ -121,9 +146,13 @@ class TenantService:
             if self._adapters.owns(name, with_deleted=False):
                 raise NameConflict(f"The tenant {name!r} owns adapters; delete them first.")
             await self._keys.revoke_all(name)
-            await self._changes.in_thread(self._log.delete, name, int(self._clock()))
-            self._book.remove(name)
+            state = await self._changes.in_thread(self._log.delete, name, int(self._clock()))
+            self._book.put(name, state)
             await self._audit.record(Action.TENANT_DELETE, name, name, _shown(before))
+
+
+def _is_taken(name: str) -> NameConflict:
+    return NameConflict(f"There is a tenant {name!r} already.")
 
 
 def _shown(tenant: Tenant) -> dict[str, object]:

@@ -16,6 +16,10 @@ def key_of(secret: Secret, tenant: str = "team-a", **fields: object) -> Key:
     return Key(secret.id, tenant, digest=secret.digest, ending=secret.ending, **values)
 
 
+def gate_of(operator_keys: tuple[str, ...], ring: KeyRing) -> Gate:
+    return Gate(operator_keys, ring, lambda tenant: tenant == "team-a")
+
+
 def test_a_secret_is_long_random_and_names_its_id() -> None:
     one, other = Secret.new(), Secret.new()
     assert one.text != other.text
@@ -69,7 +73,7 @@ class TestGate:
     def test_a_managed_key_means_its_principal(self, operator_keys: tuple[str, ...]) -> None:
         ring, secret = KeyRing(), Secret.new()
         ring.put(key_of(secret, role=Role.PUBLISH, min_priority=5))
-        principal = Gate(operator_keys, ring).admit(secret.text.encode(), NOW)
+        principal = gate_of(operator_keys, ring).admit(secret.text.encode(), NOW)
         assert principal == Principal("team-a", Role.PUBLISH, secret.id, 5)
         assert not principal.is_operator
 
@@ -80,24 +84,32 @@ class TestGate:
         ring, secret = KeyRing(), Secret.new()
         ring.put(key_of(secret, **fields))
         with pytest.raises(Unauthorized) as ended:
-            Gate(operator_keys, ring).admit(secret.text.encode(), NOW)
+            gate_of(operator_keys, ring).admit(secret.text.encode(), NOW)
         with pytest.raises(Unauthorized) as unknown:
-            Gate(("x",), ring).admit(b"nonsense", NOW)
+            gate_of(("x",), ring).admit(b"nonsense", NOW)
         assert str(ended.value) == str(unknown.value)
+
+    def test_one_of_a_tenant_that_is_gone_opens_nothing(
+        self, operator_keys: tuple[str, ...]
+    ) -> None:
+        ring, secret = KeyRing(), Secret.new()
+        ring.put(key_of(secret, "gone"))
+        with pytest.raises(Unauthorized):
+            gate_of(operator_keys, ring).admit(secret.text.encode(), NOW)
 
     def test_until_it_expires_it_is_valid(self, operator_keys: tuple[str, ...]) -> None:
         ring, secret = KeyRing(), Secret.new()
         ring.put(key_of(secret, expires_at=1001))
-        assert Gate(operator_keys, ring).admit(secret.text.encode(), NOW).tenant == "team-a"
+        assert gate_of(operator_keys, ring).admit(secret.text.encode(), NOW).tenant == "team-a"
 
 
 def test_without_keys_everybody_is_an_operator() -> None:
-    gate = Gate((), KeyRing())
+    gate = gate_of((), KeyRing())
     assert gate.admit(b"", NOW) == gate.admit(b"none", NOW) == OPERATOR
 
 
 def test_with_keys_only_they_open() -> None:
-    gate = Gate(("first", "zweiter-schlüssel"), KeyRing())
+    gate = gate_of(("first", "zweiter-schlüssel"), KeyRing())
     for key in ("first", "zweiter-schlüssel"):
         assert gate.admit(key.encode(), NOW) == OF_SETTINGS
     assert OF_SETTINGS.is_operator

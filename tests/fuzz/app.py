@@ -124,8 +124,8 @@ class FuzzedApp:
         if access.book.get(TENANT) is None:
             # Past the use case, which gives no name out twice.
             tenant = Tenant(TENANT, created_at=1)
-            TenantLog(self.world.logs).put(tenant)
-            access.book.put(tenant)
+            state = TenantLog(self.world.logs).put(TENANT, lambda _: tenant)
+            access.book.put(TENANT, state)
         key = Key(KEY_ID, TENANT, Role.USE, "", "", created_at=1)
         with suppress(FileExistsError):
             KeyLog(self.world.logs).create(key)
