@@ -1,8 +1,8 @@
 """Who leaves a full tier. A policy orders digests; who may leave is the caller's business."""
 
-import heapq
 import itertools
 from abc import ABC, abstractmethod
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class EvictionPolicy(ABC):
 
     @abstractmethod
     def victims(self) -> Iterator[str]:
-        """Digests of the tier, the one to lose first first."""
+        """Digests of the tier, the one to lose first first; they may leave while they are told."""
 
 
 class LeastRecentlyUsed(EvictionPolicy):
@@ -50,7 +50,7 @@ class LeastRecentlyUsed(EvictionPolicy):
         self._order.pop(digest, None)
 
     def victims(self) -> Iterator[str]:
-        return iter(tuple(self._order))
+        return _in_turn(lambda: iter(self._order))
 
 
 @dataclass(slots=True)
@@ -61,6 +61,12 @@ class _Worth:
     priority: float = 0.0
     order: int = 0
     """Of the last use; the older of two equals goes first."""
+
+
+_FEW = 16
+
+_Place = tuple[float, int, str]
+"""Priority, order of the last use, digest."""
 
 
 class GreedyDualSizeFrequency(EvictionPolicy):
@@ -74,36 +80,54 @@ class GreedyDualSizeFrequency(EvictionPolicy):
     def __init__(self) -> None:
         self._clock = 0.0
         self._entries: dict[str, _Worth] = {}
+        self._queue: list[_Place] = []
+        """Of all entries, in order."""
         self._orders = itertools.count()
 
     def insert(self, digest: str, num_bytes: int, cost: float) -> None:
         self._entries[digest] = _Worth(max(1, num_bytes), cost)
+        self._queue_up(digest)
         self.mark_used(digest)
 
     def set_cost(self, digest: str, cost: float) -> None:
+        self._leave_queue(digest)
         self._entries[digest].cost = cost
-        self._value(self._entries[digest])
+        self._queue_up(digest)
 
     def mark_used(self, digest: str) -> None:
+        self._leave_queue(digest)
         entry = self._entries[digest]
         entry.num_uses += 1
         entry.order = next(self._orders)
-        self._value(entry)
+        self._queue_up(digest)
 
     def mark_victim(self, digest: str) -> None:
         self._clock = max(self._clock, self._entries[digest].priority)
 
     def remove(self, digest: str) -> None:
-        self._entries.pop(digest, None)
+        if digest in self._entries:
+            self._leave_queue(digest)
+            del self._entries[digest]
 
     def victims(self) -> Iterator[str]:
-        heap = [(one.priority, one.order, digest) for digest, one in self._entries.items()]
-        heapq.heapify(heap)
-        while heap:
-            yield heapq.heappop(heap)[2]
+        return _in_turn(lambda: (digest for _, _, digest in self._queue))
 
-    def _value(self, entry: _Worth) -> None:
+    def _queue_up(self, digest: str) -> None:
+        entry = self._entries[digest]
         entry.priority = self._clock + entry.num_uses * entry.cost / entry.num_bytes
+        insort(self._queue, (entry.priority, entry.order, digest))
+
+    def _leave_queue(self, digest: str) -> None:
+        entry = self._entries[digest]
+        del self._queue[bisect_left(self._queue, (entry.priority, entry.order, digest))]
+
+
+def _in_turn(queue: Callable[[], Iterator[str]]) -> Iterator[str]:
+    """Of a queue that changes meanwhile. A full tier is asked at every load, and most often the
+    first few are enough: not even a copy of all is made before they are not."""
+    first = tuple(itertools.islice(queue(), _FEW))
+    yield from first
+    yield from [one for one in queue() if one not in first]
 
 
 POLICIES: dict[str, Callable[[], EvictionPolicy]] = {

@@ -40,6 +40,7 @@ class Residency:
         self._sums: dict[str, frozenset[str]] = {}
         """The digests of the parts, by the digest of each sum that is in memory."""
         self._plan = ResidencyPlan([], [], [])
+        self._tiers: dict[str, str] = {}
         self.revision = 0
         """Grows with every change of `resident()`."""
 
@@ -93,7 +94,7 @@ class Residency:
     def finish_load(self, digest: str, seconds: float, num_holders: int) -> None:
         """The host copy is there; `num_holders` waiting sequences hold it, each until `unhold`."""
         self._loading.discard(digest)
-        self.revision += 1
+        self._note_tier(digest)
         for _ in range(num_holders):
             self.host.pin(digest)
         self.host.loads += 1
@@ -172,8 +173,8 @@ class Residency:
         return {"device": self.device.stats(), "host": self.host.stats()}
 
     def resident(self) -> dict[str, str]:
-        tiers = {digest: "host" for digest in self.host if digest not in self._loading}
-        return tiers | dict.fromkeys(self._slots, "device")
+        """The fastest memory tier of each digest; a copy for the caller."""
+        return dict(self._tiers)
 
     def _make_host_room(self, num_bytes: int) -> bool:
         victims = []
@@ -205,7 +206,7 @@ class Residency:
         self.device.insert(ref.digest, extent.num_bytes, cost=extent.num_bytes)
         self.device.loads += 1
         self._plan.loads.append(SlotLoad(ref.digest, slot, extent.offset))
-        self.revision += 1
+        self._note_tier(ref.digest)
         return True
 
     def _device_victims(self, num_bytes: int) -> list[str] | None:
@@ -233,7 +234,7 @@ class Residency:
         heapq.heappush(self._free_slots, slot)
         self.device.remove(digest)
         self.device.evictions += 1
-        self.revision += 1
+        self._note_tier(digest)
         planned = [load for load in self._plan.loads if load.slot != slot]
         if len(planned) == len(self._plan.loads):
             self._plan.evicted_slots.append(slot)
@@ -243,9 +244,18 @@ class Residency:
     def _evict_host(self, digest: str) -> None:
         self.host.remove(digest)
         self.host.evictions += 1
-        self.revision += 1
+        self._note_tier(digest)
         self._plan.evicted_hosts.append(digest)
         self._drop_sum_if_gone(digest)
+
+    def _note_tier(self, digest: str) -> None:
+        self.revision += 1
+        if digest in self._slots:
+            self._tiers[digest] = "device"
+        elif self.is_in_host(digest):
+            self._tiers[digest] = "host"
+        else:
+            self._tiers.pop(digest, None)
 
     def _drop_sum_if_gone(self, digest: str) -> None:
         if digest not in self._slots and digest not in self.host:

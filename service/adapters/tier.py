@@ -17,6 +17,7 @@ class Tier:
         self._policy = policy
         self._bytes: dict[str, int] = {}
         self._pins: dict[str, int] = {}
+        self._pinned_bytes = 0
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._bytes
@@ -48,7 +49,10 @@ class Tier:
         self._policy.mark_used(digest)
 
     def pin(self, digest: str) -> None:
-        self._pins[digest] = self._pins.get(digest, 0) + 1
+        count = self._pins.get(digest, 0)
+        if not count:
+            self._pinned_bytes += self._bytes[digest]
+        self._pins[digest] = count + 1
 
     def unpin(self, digest: str) -> None:
         left = self._pins[digest] - 1
@@ -56,11 +60,12 @@ class Tier:
             self._pins[digest] = left
         else:
             del self._pins[digest]
+            self._pinned_bytes -= self._bytes[digest]
 
     @property
     def num_unpinned_bytes(self) -> int:
         """Free, or in the way of nobody."""
-        return self.budget_bytes - sum(self._bytes[digest] for digest in self._pins)
+        return self.budget_bytes - self._pinned_bytes
 
     def is_pinned(self, digest: str) -> bool:
         return digest in self._pins

@@ -69,10 +69,11 @@ class Engine:
         parts: EngineParts,
         on_loaded: LoadCallback,
         on_unawaited: Callable[[Load], object] = id,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """`on_loaded` is called on a loader thread and must lead to `finish_load` on this one;
         `on_unawaited` is told of a load that nobody waits for any more, so that no timeline has its
-        bytes."""
+        bytes; `clock` gives seconds that never go back."""
         self._parts = parts
         self._scheduler = parts.scheduler
         self._residency = parts.residency
@@ -84,6 +85,7 @@ class Engine:
         self._pins = Pins(parts.residency)
         self._on_loaded = on_loaded
         self._on_unawaited = on_unawaited
+        self._clock = clock
         self._arrivals = itertools.count()
         self._revision = 0
         self._num_steps = self._num_prompt_tokens = self._num_generated_tokens = 0
@@ -109,17 +111,17 @@ class Engine:
     def step(self) -> list[TokenEvent]:
         """One forward pass; the events of the sequences that took part."""
         step = self._scheduler.schedule()
-        mark_started(self._scheduler.take_started(), monotonic())
+        mark_started(self._scheduler.take_started(), self._clock())
         self._pool.apply(self._residency.take_plan())
         events: list[TokenEvent] = []
         if step is not None:
             events = self._scheduler.postprocess(step, self._runner.run(step))
-            events = stamp(self._sequences, events, monotonic())
+            events = stamp(self._sequences, events, self._clock())
         for event in events:
             if event.is_terminal:
                 del self._sequences[event.request_id]
         for sequence in self._scheduler.take_cooled():
-            self._wait_cold(sequence, monotonic())
+            self._wait_cold(sequence, self._clock())
         self._num_steps += step is not None
         self._num_generated_tokens += sum(len(event.token_ids) for event in events)
         return events + self._settle()
@@ -135,7 +137,7 @@ class Engine:
         )
         self._sequences[request.request_id] = sequence
         self._num_prompt_tokens += len(request.prompt_ids)
-        now = monotonic()
+        now = self._clock()
         mark_arrived(sequence, now)
         events: list[TokenEvent] = []
         if request.adapter is None:
@@ -179,7 +181,7 @@ class Engine:
         else:
             self._pool.insert_host(digest, result)
             self._residency.finish_load(digest, seconds, num_holders=len(waiting))
-            now = monotonic()
+            now = self._clock()
             for sequence in waiting[:1]:
                 mark_loaded(sequence)
             if load is not None and load.tenant != NOBODY and not waiting:
@@ -191,7 +193,7 @@ class Engine:
 
     def expire(self) -> list[TokenEvent]:
         """End the sequences that waited too long for their adapter or for its place."""
-        return self._expire(monotonic())
+        return self._expire(self._clock())
 
     def _expire(self, now: float) -> list[TokenEvent]:
         expired = [*self._cold.expired(now), *self._warming.expired(now)]

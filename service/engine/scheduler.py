@@ -68,6 +68,11 @@ class Scheduler:
     def has_work(self) -> bool:
         return bool(self.running or self.waiting)
 
+    @property
+    def _has_place(self) -> bool:
+        """For somebody who waits: without one nobody has to be put in order."""
+        return bool(self.waiting) and len(self.running) < self.config.max_num_seqs
+
     def add(self, sequence: Sequence) -> None:
         sequence.status = SequenceStatus.WAITING
         self.waiting.add(sequence)
@@ -106,7 +111,7 @@ class Scheduler:
         )
         budget = self._prefill_budget(builder.num_rows)
         rows = PrefillRows(budget, prefills, self.config.chunked_prefill)
-        if self.num_preemptions == num_preemptions:
+        if self.num_preemptions == num_preemptions and self._has_place:
             self._admit(rows, prefills)
         for sequence in prefills:
             rows.give(sequence)

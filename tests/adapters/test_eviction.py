@@ -1,6 +1,7 @@
 """Policies by name: whom they keep, and that they forget what is not used any more."""
 
 import random
+import tracemalloc
 from typing import get_args
 
 import pytest
@@ -129,3 +130,30 @@ def test_on_popular_small_and_rare_large_ones_it_loads_less_than_lru() -> None:
     lru, gdsf = (misses(policy, refs, seconds) for policy in ("lru", "gdsf"))
     assert gdsf[0] < 0.95 * lru[0]
     assert gdsf[1] < lru[1]
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_the_first_victims_of_a_large_tier_cost_no_copy_of_all_of_it(name: str) -> None:
+    """A load into full memory asks for them on the engine's thread."""
+    policy = POLICIES[name]()
+    for number in range(5000):
+        policy.insert(f"d{number}", 10, 1.0)
+    tracemalloc.start()
+    assert next(policy.victims()) == "d0"
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < 5000
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_every_entry_is_told_once_also_when_some_leave_meanwhile(name: str) -> None:
+    policy = POLICIES[name]()
+    for number in range(100):
+        policy.insert(f"d{number}", 10, 1.0)
+    told = []
+    for digest in policy.victims():
+        told.append(digest)
+        policy.mark_victim(digest)
+        policy.remove(digest)
+    assert told == [f"d{number}" for number in range(100)]
+    assert list(policy.victims()) == []

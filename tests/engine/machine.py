@@ -7,6 +7,7 @@ can read, so a block given to two sequences, a stale slot or a lost position cha
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 from zlib import crc32
 
@@ -279,7 +280,9 @@ class Machine:
             cold_load_timeout_s=one.cold_load_timeout_s,
         )
         self.unawaited: list[Load] = []
-        self.engine = Engine(self.parts, lambda *result: None, self.unawaited.append)
+        self.engine = Engine(
+            self.parts, lambda *result: None, self.unawaited.append, clock=monotonic
+        )
         self.outcomes: dict[str, Outcome] = {}
         self._numbers = itertools.count()
 
@@ -469,7 +472,11 @@ class Machine:
         ends = list(itertools.accumulate([0, *(one.num_bytes for one in extents)]))
         assert [one.offset for one in extents] == ends[:-1]
         assert ends[-1] == self.residency._arena.num_bytes
+        known = {one for one in self.residency.host if self.residency.is_in_host(one)} | set(slots)
+        tiers = {one: "device" if one in slots else "host" for one in known}
+        assert self.residency.resident() == tiers
         for tier in (self.residency.device, self.residency.host):
+            assert tier.num_unpinned_bytes == tier.budget_bytes - sum(map(tier.size_of, tier._pins))
             assert 0 <= tier.num_bytes <= tier.budget_bytes
             assert tier.num_bytes == sum(map(tier.size_of, tier))
 

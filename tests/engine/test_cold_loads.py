@@ -3,8 +3,8 @@
 import pytest
 
 from service.core import FinishReason
-from service.engine import engine as engine_module
 from service.errors import AdapterLoadFailed, ColdLoadTimeout
+from tests.engine import machine as machine_module
 from tests.engine.machine import PAGE, Machine, expected_tokens, ref
 
 FAILURE = AdapterLoadFailed("The adapter cannot be loaded.")
@@ -21,7 +21,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(engine_module, "monotonic", clock)
+    monkeypatch.setattr(machine_module, "monotonic", clock)
     return clock
 
 

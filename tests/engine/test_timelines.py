@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from service.core import Timeline
-from service.engine import engine as engine_module
 from service.step import Step, StepResult
+from tests.engine import machine as machine_module
 from tests.engine.machine import PAGE, Machine, ref
 from tests.engine.test_cold_loads import FAILURE, Clock, _lose_everywhere
 
@@ -23,7 +23,7 @@ class CountingClock(Clock):
 def clock(monkeypatch: pytest.MonkeyPatch) -> CountingClock:
     clock = CountingClock()
     clock.now = 0.0
-    monkeypatch.setattr(engine_module, "monotonic", clock)
+    monkeypatch.setattr(machine_module, "monotonic", clock)
     return clock
 
 
