@@ -202,8 +202,17 @@ class Settings(FleetSettings, BaseSettings):
         description="How long an idle connection stays open (seconds); longer than the 60 of usual"
         " balancers, which reuse connections.",
     )
+    drain_delay_s: float | None = Field(
+        None,
+        ge=0,
+        description="How long new requests are still served after SIGTERM, when /ready is red"
+        " already: until balancers have noticed (seconds); by default 5, on a loopback address 0.",
+    )
     drain_timeout_s: float = Field(
-        60.0, ge=0, description="How long running requests may finish after SIGTERM (seconds)."
+        60.0,
+        ge=0,
+        description="How long running requests may take after that; then they end with an error"
+        " (seconds).",
     )
     api_key: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
@@ -328,6 +337,12 @@ class Settings(FleetSettings, BaseSettings):
     @property
     def is_loopback(self) -> bool:
         return _LOOPBACK.fullmatch(self.host) is not None
+
+    @property
+    def drain_delay(self) -> float:
+        if self.drain_delay_s is not None:
+            return self.drain_delay_s
+        return 0.0 if self.is_loopback else 5.0
 
     @property
     def has_keys(self) -> bool:

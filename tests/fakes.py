@@ -19,7 +19,7 @@ from service.core import (
     TokenEvent,
     TokenLogprob,
 )
-from service.errors import ColdLoadTimeout, InvalidRequest, ModelNotFound
+from service.errors import ColdLoadTimeout, Draining, InvalidRequest, ModelNotFound
 from service.handlers.models import ModelEntry
 from service.tenancy import Principal
 from service.text import TextForm
@@ -85,6 +85,8 @@ class FakeEngine:
     first_token: asyncio.Event | None = None
     """Withholds every token until it is set: a queue, or a cold load."""
     submit_error: Exception | None = None
+    end_error: Exception | None = None
+    """Ends every sequence that still runs."""
     error_after: tuple[int, Exception] | None = None
     """(tokens, error): fails every sequence after that many tokens."""
     cold: set[str] = field(default_factory=set)
@@ -116,6 +118,12 @@ class FakeEngine:
 
     def pin(self, refs: Iterable[AdapterRef]) -> None:
         self.pinned = tuple(refs)
+
+    def cut_off(self) -> None:
+        """Streams notice at their next token, which is at once where none comes."""
+        self.submit_error = self.end_error = Draining("The server is shutting down.")
+        if self.first_token is not None:
+            self.first_token.set()
 
     def stats(self) -> EngineStats:
         return EngineStats(num_running=len(self.submitted) - len(self.closed))
@@ -192,6 +200,10 @@ class FakeStream:
         if failure is not None and self._num_sent >= failure[0]:
             return TokenEvent(
                 request.request_id, finish_reason=FinishReason.ERROR, error=failure[1]
+            )
+        if self._engine.end_error is not None:
+            return TokenEvent(
+                request.request_id, finish_reason=FinishReason.ERROR, error=self._engine.end_error
             )
         is_first = self._num_sent == 0
         prompt_logprobs = self._prompt_logprobs() if is_first else None

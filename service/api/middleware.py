@@ -1,5 +1,6 @@
 """What happens around every request, as plain ASGI: the usual base class copies every chunk."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -101,7 +102,8 @@ class RequestMiddleware:
 
 
 class DrainMiddleware:
-    """Counts the API's requests until their last byte, and turns new ones away at shutdown."""
+    """Counts the API's requests until their last byte; at shutdown asks clients to connect anew,
+    which takes them elsewhere, and turns new requests away."""
 
     def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
         self._app = app
@@ -111,11 +113,27 @@ class DrainMiddleware:
         if scope["type"] != "http" or not scope["path"].startswith(f"{API_PREFIX}/"):
             await self._app(scope, receive, send)
             return
+        is_answered = False
+
+        async def send_last(message: Message) -> None:
+            nonlocal is_answered
+            if message["type"] == "http.response.start":
+                is_answered = True
+                if self._lifecycle.is_ending:
+                    MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
         try:
             with self._lifecycle.admitted():
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, send_last)
         except Draining as error:
-            await error_response(error)(scope, receive, send)
+            await error_response(error)(scope, receive, send_last)
+        except asyncio.CancelledError:
+            # The drain is over, and this is no stream that the engine could have ended.
+            if not is_answered:
+                late = Draining("The server was shut down before this was done.")
+                await error_response(late)(scope, receive, send_last)
+            raise
 
 
 SMALL_BODY_BYTES = 1 << 18

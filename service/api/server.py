@@ -1,4 +1,5 @@
-"""uvicorn with a drain: after SIGTERM it still answers probes until the running requests end."""
+"""uvicorn with a drain. After SIGTERM `/ready` is red; new requests are served until balancers have
+noticed, and refused from then on; probes are answered until the running requests end."""
 
 import asyncio
 import resource
@@ -6,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -16,12 +18,20 @@ from fastapi import FastAPI
 from service.api.connection import BoundedProtocol, ConnectionLimits
 from service.api.dependencies import Services
 from service.errors import ConfigurationError
-from service.handlers.lifecycle import Lifecycle, LifecycleState
+from service.handlers.lifecycle import Lifecycle
 from service.settings import Settings
 
 _SPARE_FILES = 1024
 _CUT_OFF_SECONDS = 2
 """What is still running when the drain is over gets this long to notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    delay_s: float
+    """How long new requests are still served after the signal."""
+    timeout_s: float
+    """How long running ones may take from then on."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -32,23 +42,28 @@ class DrainingServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         lifecycle: Lifecycle,
-        drain_timeout_s: float,
+        drain: Drain,
         on_started: Callable[[str], None],
+        cut_off: Callable[[], None],
     ) -> None:
+        """`cut_off` ends the streams that still run when the drain is over."""
         super().__init__(config)
         self._lifecycle = lifecycle
-        self._drain_timeout_s = drain_timeout_s
+        self._drain = drain
         self._on_started = on_started
-        self._deadline: float | None = None
+        self._cut_off = cut_off
+        self._signalled: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """The first signal drains, a second one ends the process at once."""
-        if self._lifecycle.state is LifecycleState.DRAINING:
+        if self._signalled is not None:
             self.should_exit = True
             self.force_exit = sig == signal.SIGINT
             return
-        self._deadline = time.monotonic() + self._drain_timeout_s
-        self._lifecycle.start_draining()
+        self._signalled = time.monotonic()
+        self._lifecycle.start_leaving()
+        if not self._drain.delay_s:
+            self._lifecycle.start_draining()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -57,12 +72,25 @@ class DrainingServer(uvicorn.Server):
             self._on_started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     async def on_tick(self, counter: int) -> bool:
-        return await super().on_tick(counter) or self._is_drained()
+        is_over = await super().on_tick(counter) or self._is_drained()
+        if is_over:
+            self._cut_off()
+        return is_over
 
     def _is_drained(self) -> bool:
-        if self._deadline is None:
+        if self._signalled is None:
             return False
-        return self._lifecycle.num_requests == 0 or time.monotonic() >= self._deadline
+        seconds = time.monotonic() - self._signalled - self._drain.delay_s
+        if seconds < 0:
+            return False
+        self._lifecycle.start_draining()
+        is_idle = self._lifecycle.num_requests == 0 and not self._is_sending()
+        return is_idle or seconds >= self._drain.timeout_s
+
+    def _is_sending(self) -> bool:
+        """An answer is complete for the application before its client has taken the last byte."""
+        connections = cast("set[BoundedProtocol]", self.server_state.connections)
+        return any(one.transport.get_write_buffer_size() for one in connections)
 
 
 def check_port_is_free(host: str, port: int, flag: str = "--port") -> None:
@@ -121,6 +149,8 @@ def run_server(
     """Serve until a signal; the exit code."""
     _allow_files(settings.max_connections)
     config = server_config(app, settings)
-    server = DrainingServer(config, lifecycle, settings.drain_timeout_s, on_started)
+    services: Services = app.state.services
+    drain = Drain(settings.drain_delay, settings.drain_timeout_s)
+    server = DrainingServer(config, lifecycle, drain, on_started, services.engine.cut_off)
     server.run()
     return 0 if server.started else 1

@@ -7,6 +7,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -21,6 +22,10 @@ from service.model.host_adapter import HostAdapter
 log = structlog.get_logger(__name__)
 
 Message = Callable[[Engine], list[TokenEvent] | None]
+
+
+def _abort(request_id: str, engine: Engine) -> list[TokenEvent]:
+    return engine.abort(request_id)
 
 
 class EngineStream:
@@ -89,6 +94,12 @@ class AsyncEngine:
         """Refuse new sequences; running ones go on."""
         self._is_draining = True
 
+    def cut_off(self) -> None:
+        self.drain()
+        for request_id in self._streams:
+            self._inbox.put(partial(_abort, request_id))
+        self._fail_streams(Draining("The server is shutting down."))
+
     @property
     def is_healthy(self) -> bool:
         return not self._failed
@@ -120,7 +131,7 @@ class AsyncEngine:
 
     def _close(self, request_id: str) -> None:
         if self._forget(request_id):
-            self._inbox.put(lambda engine: engine.abort(request_id))
+            self._inbox.put(partial(_abort, request_id))
 
     def _on_loaded(
         self, digest: str, result: HostAdapter | RepertoireError, seconds: float

@@ -42,6 +42,9 @@ class EngineClient(Protocol):
     def pin(self, refs: Iterable[AdapterRef]) -> None:
         """Keep these versions, and no others, in host memory whether they are used or not."""
 
+    def cut_off(self) -> None:
+        """End every open sequence with `Draining`, and refuse new ones."""
+
     def stats(self) -> EngineStats: ...
 
     @property

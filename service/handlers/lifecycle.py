@@ -10,11 +10,13 @@ from service.errors import Draining
 class LifecycleState(StrEnum):
     STARTING = "starting"
     READY = "ready"
+    LEAVING = "leaving"
+    """No longer ready, but a balancer has yet to notice: what still comes is served."""
     DRAINING = "draining"
 
 
 class Lifecycle:
-    """Starting → ready → draining, never back."""
+    """Starting → ready → leaving → draining, never back."""
 
     def __init__(self) -> None:
         self._state = LifecycleState.STARTING
@@ -33,9 +35,19 @@ class Lifecycle:
         if self._state is LifecycleState.STARTING:
             self._state = LifecycleState.READY
 
-    def start_draining(self) -> None:
+    def start_leaving(self) -> None:
         """Safe to call from a signal handler, and more than once."""
+        if self._state is not LifecycleState.DRAINING:
+            self._state = LifecycleState.LEAVING
+
+    def start_draining(self) -> None:
+        """Safe to call more than once."""
         self._state = LifecycleState.DRAINING
+
+    @property
+    def is_ending(self) -> bool:
+        """Whoever asks should not count on asking again."""
+        return self._state in (LifecycleState.LEAVING, LifecycleState.DRAINING)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:

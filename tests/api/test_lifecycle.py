@@ -17,8 +17,11 @@ import httpx
 import openai
 import pytest
 import uvicorn
+from starlette.types import Message
 
-from service.api.server import DrainingServer
+from service.api.middleware import DrainMiddleware
+from service.api.server import Drain, DrainingServer
+from service.handlers.lifecycle import Lifecycle
 from tests.api.conftest import World, run, wait_until
 
 BODY = {"model": "alpha", "prompt": "Hi", "max_tokens": 8}
@@ -203,12 +206,14 @@ def test_openapi_documents_the_error_shape(world: World) -> None:
 class Running:
     """A draining server in a thread, signalled as the operating system would."""
 
-    def __init__(self, world: World, drain_timeout_s: float) -> None:
+    def __init__(self, world: World, drain: Drain) -> None:
         config = uvicorn.Config(
             world.app(), port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=1
         )
         self.urls: list[str] = []
-        self.server = DrainingServer(config, world.lifecycle, drain_timeout_s, self.urls.append)
+        self.server = DrainingServer(
+            config, world.lifecycle, drain, self.urls.append, world.engine.cut_off
+        )
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         wait_until(lambda: bool(self.urls))
@@ -220,7 +225,7 @@ class Running:
 
 @pytest.fixture
 def running(world: World) -> Iterator[Running]:
-    one = Running(world, drain_timeout_s=30)
+    one = Running(world, Drain(delay_s=0, timeout_s=30))
     yield one
     one.server.should_exit = True
     one.thread.join(timeout=10)
@@ -255,19 +260,143 @@ def test_an_idle_server_ends_at_once(running: Running) -> None:
     assert time.monotonic() - started < 1.5
 
 
+def test_what_comes_before_balancers_have_noticed_is_served(world: World) -> None:
+    running = Running(world, Drain(delay_s=1.5, timeout_s=30))
+    with httpx.Client(base_url=running.url) as client:
+        answer = client.post("/v1/completions", json=BODY)
+        assert "connection" not in answer.headers
+        running.terminate()
+        ready = client.get("/ready")
+        assert (ready.status_code, ready.json()) == (503, {"status": "leaving"})
+        # The connection of before, and one that is made only now.
+        for sender in (client, httpx.Client(base_url=running.url)):
+            answer = sender.post("/v1/completions", json=BODY)
+            assert answer.status_code == 200
+            assert answer.headers["connection"] == "close"
+    running.thread.join(timeout=30)
+    assert not running.thread.is_alive()
+    assert len(world.engine.submitted) == 3
+
+
+def test_a_stream_that_began_in_the_delay_has_the_whole_drain(world: World) -> None:
+    world.engine.seconds_per_token = 0.05
+    running = Running(world, Drain(delay_s=0.5, timeout_s=30))
+    running.terminate()
+    with openai.OpenAI(base_url=f"{running.url}/v1", api_key="x", max_retries=0) as client:
+        stream = client.completions.create(model="alpha", prompt="Hi", max_tokens=50, stream=True)
+        text = "".join(chunk.choices[0].text for chunk in stream)
+    assert text == "I am alpha, choice 0."
+    running.thread.join(timeout=30)
+    assert not running.thread.is_alive()
+
+
 def test_the_drain_has_an_end(world: World) -> None:
     world.engine.first_token = asyncio.Event()
-    running = Running(world, drain_timeout_s=0.3)
-    sender = threading.Thread(
-        target=lambda: httpx.post(f"{running.url}/v1/completions", json=BODY, timeout=20),
-        daemon=True,
-    )
+    running = Running(world, Drain(delay_s=0, timeout_s=0.3))
+    answers: list[httpx.Response] = []
+
+    def send() -> None:
+        answers.append(httpx.post(f"{running.url}/v1/completions", json=BODY, timeout=20))
+
+    sender = threading.Thread(target=send, daemon=True)
     sender.start()
     wait_until(lambda: len(world.engine.submitted) == 1)
     running.terminate()
     running.thread.join(timeout=6)
     assert not running.thread.is_alive()
     wait_until(world.is_all_given_back)
+    sender.join(timeout=20)
+    assert answers[0].status_code == 503
+    assert answers[0].json()["error"]["code"] == "draining"
+    assert answers[0].headers["connection"] == "close"
+
+
+def test_a_stream_that_outlasts_the_drain_ends_with_an_error_and_is_not_done(world: World) -> None:
+    world.engine.seconds_per_token = 0.05
+    world.engine.reply = lambda request: "x" * 100_000
+    running = Running(world, Drain(delay_s=0, timeout_s=0.3))
+    body = {**BODY, "max_tokens": 100, "stream": True, "ignore_eos": True}
+    with httpx.stream("POST", f"{running.url}/v1/completions", json=body, timeout=20) as answer:
+        lines = (line for line in answer.iter_lines() if line)
+        assert '"text":"x"' in next(lines)
+        running.terminate()
+        last = list(lines)[-1]
+    error = json.loads(last.removeprefix("data: "))["error"]
+    assert error["code"] == "draining"
+    running.thread.join(timeout=6)
+    assert not running.thread.is_alive()
+    wait_until(world.is_all_given_back)
+
+
+def test_openais_client_raises_what_ended_such_a_stream(world: World) -> None:
+    world.engine.seconds_per_token = 0.05
+    world.engine.reply = lambda request: "x" * 100_000
+    running = Running(world, Drain(delay_s=0, timeout_s=0.3))
+    with openai.OpenAI(base_url=f"{running.url}/v1", api_key="x", max_retries=0) as client:
+        stream = client.completions.create(model="alpha", prompt="Hi", max_tokens=100, stream=True)
+        assert next(stream).choices[0].text == "x"
+        running.terminate()
+        with pytest.raises(openai.APIError, match="shutting down"):
+            list(stream)
+    running.thread.join(timeout=6)
+
+
+def test_what_is_no_stream_and_outlasts_the_drain_is_told_that_it_was_not_done() -> None:
+    async def work() -> list[Message]:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        has_begun = asyncio.Event()
+
+        async def endless(*_: object) -> None:
+            has_begun.set()
+            await asyncio.sleep(60)
+
+        lifecycle = Lifecycle()
+        scope = {"type": "http", "path": "/v1/adapters", "headers": []}
+        request = asyncio.create_task(DrainMiddleware(endless, lifecycle)(scope, endless, send))
+        await has_begun.wait()
+        lifecycle.start_draining()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        return sent
+
+    start, body = run(work())
+    assert start["status"] == 503
+    assert (b"connection", b"close") in start["headers"]
+    assert json.loads(body["body"])["error"]["code"] == "draining"
+
+
+class SlowReader:
+    """A connection whose answer is complete, and whose client has not taken all of it."""
+
+    num_unsent = 1000
+
+    @property
+    def transport(self) -> "SlowReader":
+        return self
+
+    def get_write_buffer_size(self) -> int:
+        return self.num_unsent
+
+    def shutdown(self) -> None:
+        assert not self.num_unsent, "the connection is given up"
+
+
+def test_an_answer_that_is_read_slowly_is_read_to_its_end(running: Running) -> None:
+    reader = SlowReader()
+    running.server.server_state.connections.add(reader)  # type: ignore[arg-type]
+    running.terminate()
+    running.thread.join(timeout=0.5)
+    assert running.thread.is_alive()
+    reader.num_unsent = 0
+    wait_until(lambda: running.server.lifespan.should_exit or not running.server.servers[0].sockets)
+    running.server.server_state.connections.discard(reader)  # type: ignore[arg-type]
+    running.thread.join(timeout=10)
+    assert not running.thread.is_alive()
 
 
 PROGRAM = """

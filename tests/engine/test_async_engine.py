@@ -88,6 +88,22 @@ async def test_stop_ends_open_streams_with_an_error() -> None:
     assert isinstance(events[-1].error, Draining)
 
 
+async def test_what_outlasts_the_drain_ends_with_an_error_and_is_computed_no_more() -> None:
+    async with running(Machine(num_blocks=600)) as engine:
+        streams = [engine.submit(request(number, max_tokens=2000)) for number in range(2)]
+        for stream in streams:
+            await anext(stream)
+        engine.cut_off()
+        for stream in streams:
+            events = [event async for event in stream]
+            assert isinstance(events[-1].error, Draining)
+        with pytest.raises(Draining):
+            engine.submit(request(9))
+        while engine.stats().num_running:  # noqa: ASYNC110 - the thread tells nobody
+            await asyncio.sleep(0.01)
+        assert engine.num_open == 0
+
+
 async def test_a_crash_of_the_thread_ends_every_stream_and_shows() -> None:
     machine = Machine()
     machine.runner.error = RuntimeError("no memory left")
