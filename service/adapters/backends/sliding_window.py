@@ -74,6 +74,11 @@ class SlidingWindow:
         reset_ms = taken[-1].last_ms + WINDOW_MS - now_ms if taken else 0
         return WindowState(limit, max(0, limit - self._used), reset_ms)
 
+    def ages(self, now_ms: int) -> list[tuple[int, int, int]]:
+        """Of each entry how long ago it began and ended (ms), and its amount."""
+        self._expire(now_ms)
+        return [(now_ms - one.first_ms, now_ms - one.last_ms, one.amount) for one in self._entries]
+
     def _expire(self, now_ms: int) -> None:
         while self._entries and self._entries[0].last_ms + WINDOW_MS <= now_ms:
             self._used -= self._entries.popleft().amount

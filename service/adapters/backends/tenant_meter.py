@@ -1,6 +1,6 @@
 """The counters of one tenant. Pure: time is passed in, in whole milliseconds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.adapters.backends.counters import Claim, Limit, Ruling
 from service.adapters.backends.sliding_window import GRAIN_MS, SlidingWindow
@@ -14,6 +14,18 @@ class _Running:
     """As claimed or, later, reserved."""
     tokens_ms: int
     """When they were taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterReport:
+    """All that still counts, told by ages (ms), so that whoever has another clock can take it
+    over."""
+
+    requests: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of each grain the age of its first and of its last, and how many."""
+    tokens: list[tuple[int, int, int]] = field(default_factory=list)
+    running: list[tuple[str, int, int, int]] = field(default_factory=list)
+    """Ticket, age, tokens, age of the tokens."""
 
 
 class TenantMeter:
@@ -43,7 +55,7 @@ class TenantMeter:
             self._tokens.take(claim.num_tokens, now_ms)
             self._running[claim.ticket] = _Running(now_ms, claim.num_tokens, now_ms)
         wait_ms, closed_ms = max(waits.values()), waits[Limit.REQUESTS]
-        return Ruling(self._rates(limits, now_ms), tuple(exceeded), wait_ms, closed_ms)
+        return Ruling(self.rates(limits, now_ms), tuple(exceeded), wait_ms, closed_ms)
 
     def reserve(self, claim: Claim, now_ms: int) -> Ruling:
         """Of a claim that was granted under the same ticket and is not settled."""
@@ -54,7 +66,7 @@ class TenantMeter:
         self._tokens.take(num_tokens, now_ms)
         self._running[claim.ticket] = _Running(running.began_ms, num_tokens, now_ms)
         exceeded = (Limit.TOKENS,) if wait_ms else ()
-        return Ruling(self._rates(claim.limits, now_ms), exceeded, wait_ms)
+        return Ruling(self.rates(claim.limits, now_ms), exceeded, wait_ms)
 
     def settle(self, ticket: str, num_tokens: int | None) -> None:
         running = self._running.pop(ticket, None)
@@ -70,7 +82,14 @@ class TenantMeter:
         is_empty = self._requests.is_empty(now_ms) and self._tokens.is_empty(now_ms)
         return is_empty and not self._running
 
-    def _rates(self, limits: TenantLimits, now_ms: int) -> RateState:
+    def report(self, now_ms: int) -> MeterReport:
+        running = [
+            (ticket, now_ms - one.began_ms, one.num_tokens, now_ms - one.tokens_ms)
+            for ticket, one in self._running.items()
+        ]
+        return MeterReport(self._requests.ages(now_ms), self._tokens.ages(now_ms), running)
+
+    def rates(self, limits: TenantLimits, now_ms: int) -> RateState:
         requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
         return RateState(
             None if requests is None else self._requests.state(requests, now_ms),

@@ -1,17 +1,25 @@
-"""One claim: all of it or nothing, and given back when it is settled."""
+"""One claim: all of it or nothing, and given back when it is settled. One suite over the counters
+of one process and those of a fleet, with Redis and without."""
 
 import asyncio
-from collections.abc import Coroutine
+import itertools
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from service.adapters.backends.counters import Claim, Counters, Limit
 from service.adapters.backends.memory_counters import MemoryCounters
+from service.adapters.backends.redis.counters import RedisCounters
+from service.adapters.backends.redis.fleet_counters import FleetCounters
+from service.adapters.backends.redis.link import RedisLink
 from service.adapters.backends.sliding_window import WINDOW_MS
 from service.adapters.backends.tenant_meter import TenantMeter
 from service.tenancy import RateState, TenantLimits, WindowState
+from tests.adapters.backends.conftest import Connect
+from tests.fault_proxy import FaultProxy
+from tests.redis_server import needs_redis
 
 LIMITS = TenantLimits(requests_per_minute=3, tokens_per_minute=100, max_concurrent_requests=2)
 
@@ -29,13 +37,36 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def counters(clock: Clock) -> Counters:
-    return MemoryCounters(clock)
+KINDS = ["memory", *(pytest.param(kind, marks=needs_redis) for kind in ("redis", "fleet", "alone"))]
+
+_links: list[RedisLink] = []
+"""Of the test that runs; their connections end with the loop that it runs in."""
+
+
+@pytest.fixture(params=KINDS)
+def counters(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Counters]:
+    if request.param == "memory":
+        yield MemoryCounters(clock)
+        return
+    connect: Connect = request.getfixturevalue("connect")
+    proxy: FaultProxy = request.getfixturevalue("proxy")
+    link = connect(clock_ms=lambda: int(clock() * 1000))
+    _links.append(link)
+    if request.param == "alone":
+        proxy.refuse()
+    yield RedisCounters(link) if request.param == "redis" else FleetCounters(link, clock)
+    _links.clear()
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(work)
+    async def main() -> Any:
+        try:
+            return await work
+        finally:
+            for link in _links:
+                await link.aclose()
+
+    return asyncio.run(main())
 
 
 def claim(ticket: str, num_tokens: int = 10, tenant: str = "red") -> Claim:
@@ -196,3 +227,54 @@ def test_tokens_can_be_reserved_later_and_again(counters: Counters) -> None:
         assert ruling.exceeded == ()
 
     run(main())
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 15_000),
+        st.sampled_from(["claim", "claim", "reserve", "settle"]),
+        st.integers(0, 7),
+        st.integers(0, 60),
+    ),
+    max_size=40,
+)
+
+
+@needs_redis
+@pytest.mark.parametrize("kind", [RedisCounters, FleetCounters])
+def test_redis_rules_as_one_process_does(connect: Connect, kind: type) -> None:
+    """Whatever happens, to the millisecond."""
+    clock = Clock()
+    link = connect(clock_ms=lambda: int(clock() * 1000))
+    numbers = itertools.count()
+
+    @settings(max_examples=60)
+    @given(STEPS)
+    def check(steps: list[tuple[int, str, int, int]]) -> None:
+        tenant = f"red{next(numbers)}"
+        ours, theirs = (
+            MemoryCounters(clock),
+            kind(link, *([clock] if kind is FleetCounters else [])),
+        )
+
+        async def main() -> None:
+            running: set[str] = set()
+            for i, (pause_ms, what, which, amount) in enumerate(steps):
+                clock.now += pause_ms / 1000
+                ticket = f"t{i}" if what == "claim" else f"t{which}"
+                wanted = Claim(tenant, LIMITS, amount, ticket)
+                if what == "settle":
+                    used = None if amount > 50 else amount
+                    for one in (ours, theirs):
+                        await one.settle(tenant, ticket, used)
+                    running.discard(ticket)
+                elif what == "claim" or ticket in running:
+                    rulings = [await getattr(one, what)(wanted) for one in (ours, theirs)]
+                    assert rulings[0] == rulings[1], (i, what)
+                    if what == "claim" and not rulings[0].exceeded:
+                        running.add(ticket)
+            await link.aclose()
+
+        asyncio.run(main())
+
+    check()

@@ -122,6 +122,10 @@ class RedisLink:
         if client is not None:
             await client.aclose()
 
+    def look_again(self) -> None:
+        """Now, rather than at the next heartbeat: somebody has seen something strange."""
+        self._wake.set()
+
     def key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)
 
@@ -302,10 +306,12 @@ class RedisLink:
             old, now = self._status, time.monotonic()
             new = replace(old, **changes)
             if new.is_up and not old.is_up:
-                new = replace(new, num_ups=old.num_ups + 1, since=now, down_s=now - old.since)
+                new = replace(new, num_ups=old.num_ups + 1, since=now)
             elif old.is_up and not new.is_up:
                 new = replace(new, since=now)
                 self._attempts = self._attempts + 1 if now - old.since < self.pace.stable_s else 0
+            if self._is_gap(old, new, now):
+                new = replace(new, gap_at=now)
             self._status = new
         if new.is_up and not old.is_up:
             self._is_said = False
@@ -313,6 +319,12 @@ class RedisLink:
         if new != old:
             for listener in self._listeners:
                 listener(new)
+
+    def _is_gap(self, old: LinkStatus, new: LinkStatus, now: float) -> bool:
+        if not (new.is_up and old.num_ups):
+            return False
+        was_away = not old.is_up and now - old.since > self.pace.heartbeat_s
+        return was_away or new.epoch != old.epoch
 
 
 def _run(client: redis.Redis, script: str, keys: Sequence[str], args: _Args) -> Any:

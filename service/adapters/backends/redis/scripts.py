@@ -4,7 +4,7 @@ Every script may run twice with the same arguments and comes to the same as once
 that is lost is asked for again. `now` is the time of Redis, or in tests the one that is given.
 """
 
-_NOW = """
+NOW = """
 local function now_ms(given)
   if given ~= '' then return tonumber(given) end
   local time = redis.call('TIME')
@@ -13,7 +13,7 @@ end
 """
 
 BEAT = (
-    _NOW
+    NOW
     + """
 -- KEYS replicas, about, epoch; ARGV now, replica, ttl ms, about, an epoch if there is none
 local now = now_ms(ARGV[1])

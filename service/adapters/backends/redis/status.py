@@ -16,6 +16,8 @@ class LinkPace:
     """How long a replica without a heartbeat counts as alive."""
     min_backoff_s: float = 0.05
     max_backoff_s: float = 2.0
+    settle_s: float = 5.0
+    """Within which every replica has seen that Redis is back, and told it what it knows."""
     stable_s: float = 5.0
     """A link that breaks sooner is tried less and less often."""
 
@@ -36,5 +38,6 @@ class LinkStatus:
     num_errors: int = 0
     since: float = 0.0
     """Monotonic seconds of the last change between up and down."""
-    down_s: float = 0.0
-    """How long it was down before it came up."""
+    gap_at: float | None = None
+    """Monotonic seconds when it last came back after a while, or empty: what the others know may
+    not be there yet."""
