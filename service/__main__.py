@@ -95,13 +95,7 @@ def _check(arguments: "CheckArguments") -> int:
 def _collect(arguments: "CollectArguments") -> int:
     from service.collect import collect_offline
 
-    settings = arguments.settings
-    report = collect_offline(
-        settings.adapters_store,
-        settings.cache_dir,
-        settings.deleted_retention_s,
-        is_dry_run=arguments.is_dry_run,
-    )
+    report = collect_offline(arguments.settings, is_dry_run=arguments.is_dry_run)
     text = json.dumps(report.body(), indent=2) if arguments.is_json else "\n".join(report.lines())
     sys.stdout.write(f"{text}\n")
     return 0

@@ -54,12 +54,12 @@ class AdapterTexts:
         self,
         tokenizer: BaseTokenizer,
         renderer: TemplateRenderer,
-        object_folder: Callable[[str], Path],
+        text_folder: Callable[[str], Path],
     ) -> None:
-        """`object_folder` takes a version's digest and tells where its files lie."""
+        """`text_folder` takes a version's digest and tells where its `TEXT_FILES` lie; blocking."""
         self._tokenizer = tokenizer
         self._renderer = renderer
-        self._object_folder = object_folder
+        self._text_folder = text_folder
         self._base = _OwnText("", None, OwnTokens(), tokenizer)
         self._known: OrderedDict[str, _OwnText] = OrderedDict()
 
@@ -111,7 +111,7 @@ class AdapterTexts:
     def _read(self, ref: AdapterRef) -> _OwnText:
         """Raises `AdapterLoadFailed`."""
         try:
-            files = dict(_read_files(self._object_folder(ref.digest)))
+            files = dict(_read_files(self._text_folder(ref.digest)))
             if text_digest(files) != ref.text_digest:
                 raise ValueError("they are not what was published")
             template = files[CHAT_TEMPLATE].decode() if CHAT_TEMPLATE in files else None

@@ -15,7 +15,6 @@ from transformers.utils import logging as transformers_logging
 
 from service.adapter_texts import AdapterTexts
 from service.adapters.backends.memory_counters import MemoryCounters
-from service.adapters.backends.usage_files import UsageFiles
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
 from service.adapters.registry import AdapterRegistry
@@ -57,6 +56,7 @@ from service.model.loader import (
 from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.pool import AdapterPool
 from service.settings import Settings
+from service.store_backends import store_backends
 from service.telemetry import Telemetry, Tracer
 from service.templates.limits import limits_for
 from service.templates.renderer import TemplateRenderer
@@ -71,7 +71,8 @@ def build_services(settings: Settings) -> Services:
     """
     tracer = _tracer(settings)
     limits = _adapter_limits(settings)
-    store = AdapterStore(settings.adapters_store, limits)
+    backends = store_backends(settings)
+    store = AdapterStore(backends, limits)
     store.open()  # before the base takes its time: the store may be somebody else's
     base, memory = _load(settings)
     server = CompileServer.of(base.description)
@@ -85,9 +86,7 @@ def build_services(settings: Settings) -> Services:
         rebuild(store, recompiler),
     )
     base_name = base.description.name
-    usage = UsageLedger(
-        UsageFiles(store.private / "usage", store.temporary), base_name, settings.usage_flush_s
-    )
+    usage = UsageLedger(backends.usage, base_name, settings.usage_flush_s)
     engine = AsyncEngine(
         _engine_parts(settings, base, memory, cache),
         max_pending=settings.max_waiting + settings.max_num_seqs,
@@ -131,7 +130,7 @@ def build_services(settings: Settings) -> Services:
         build=build,
         generation=GenerationHandler(
             base.description,
-            AdapterTexts(base.tokenizer, renderer, store.object_folder),
+            AdapterTexts(base.tokenizer, renderer, store.text_folder),
             adapters.visible,
             engine,
             telemetry.metrics,

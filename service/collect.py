@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from service.adapters.collector import Collector, Freed
@@ -12,9 +11,10 @@ from service.adapters.forms import FormFolder
 from service.adapters.limits import AdapterLimits
 from service.adapters.naming import written_digest
 from service.adapters.store import AdapterStore
-from service.errors import ConfigurationError
 from service.handlers.audit import AuditLog
 from service.handlers.name_audit import NameAudit
+from service.settings import Settings
+from service.store_backends import check_there_is_a_store, store_backends
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,15 @@ class Report:
         )
 
 
-def collect_offline(
-    root: Path, cache_dir: Path, retention_s: float, *, is_dry_run: bool = False
-) -> Report:
+def collect_offline(settings: Settings, *, is_dry_run: bool = False) -> Report:
     """Raises `ConfigurationError` when there is no store, or a server runs on it."""
-    store = AdapterStore(root, AdapterLimits())
-    if not store.private.is_dir():
-        raise ConfigurationError(f"There is no adapter store in {root}.")
+    check_there_is_a_store(settings)
+    store = AdapterStore(store_backends(settings), AdapterLimits())
     # What a crash left over is counted too, so it may not be gone before.
     store.open(is_tidied=False)
     try:
-        forms = FormFolder(cache_dir / "adapters")
-        collector = Collector(store, forms, retention_s)
+        forms = FormFolder(settings.cache_dir / "adapters")
+        collector = Collector(store, forms, settings.deleted_retention_s)
         freed = collector.collect(time.time(), is_dry_run=is_dry_run)
         if not (freed.is_nothing or is_dry_run):
             asyncio.run(NameAudit(AuditLog(store.logs), store).collected(freed))

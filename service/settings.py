@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.base import Quantization
 from service.errors import ConfigurationError
 from service.fleet_settings import FleetSettings
+from service.store_location import BucketLocation, FolderLocation, parse_location
 from service.tenancy import TenantLimits
 
 ENV_PREFIX = "REPERTOIRE_"
@@ -35,6 +36,8 @@ CLIENT_VARIABLES = frozenset({f"{ENV_PREFIX}CLIENT_URL", f"{ENV_PREFIX}CLIENT_KE
 """What the client and the commands of operators read; no settings of a server."""
 
 _GIB = 1 << 30
+
+StoreSetting = Annotated[FolderLocation | BucketLocation, NoDecode]
 
 
 def _bytes(default: int | None, description: str) -> Any:
@@ -65,8 +68,9 @@ class Settings(FleetSettings, BaseSettings):
         min_length=1,
         description="Name under which clients ask for the base; by default the last path part.",
     )
-    adapters_store: Path = Field(
-        Path("adapters_store"), description="Folder that keeps the adapters (path)."
+    adapters_store: StoreSetting = Field(
+        FolderLocation(Path("adapters_store")),
+        description="What keeps the adapters: a folder or s3://bucket/prefix (path or URL).",
     )
     cache_dir: Path = Field(
         Path("~/.cache/repertoire"),
@@ -313,7 +317,13 @@ class Settings(FleetSettings, BaseSettings):
             raise ValueError("a key must not be blank")
         return keys
 
-    @field_validator("adapters_store", "cache_dir", "api_key_file")
+    @field_validator("adapters_store", mode="before")
+    @classmethod
+    def _parse_location(cls, value: object) -> object:
+        is_text = isinstance(value, str | Path | FolderLocation)
+        return parse_location(str(value)) if is_text else value
+
+    @field_validator("cache_dir", "api_key_file")
     @classmethod
     def _make_absolute(cls, value: Path | None) -> Path | None:
         """Child processes work in folders of their own."""

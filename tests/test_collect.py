@@ -1,6 +1,7 @@
 """`gc` on a store that no server runs on."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from service.adapters.history import Delete, DeleteVersion, Restore
 from service.adapters.store import AdapterStore
 from service.collect import collect_offline
 from service.errors import ConfigurationError
+from service.settings import resolve_settings
 from tests.adapters.test_store import open_store, outcome
 
-LONG_AGO = 5
+LONG_AGO = int(time.time()) - 1000
 VARIANT = "0" * 16
 
 
@@ -27,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     store.change("n", lambda history: Delete(LONG_AGO))
     store.change("m", lambda history: DeleteVersion(1, LONG_AGO))
     store.close()
-    (store.private / "objects" / ("d" * 64)).mkdir()
+    (tmp_path / "store" / ".repertoire" / "objects" / ("d" * 64)).mkdir()
     forms = tmp_path / "cache" / "adapters"
     forms.mkdir(parents=True)
     for letter in "abf":
@@ -44,7 +46,15 @@ def forms(root: Path) -> str:
 
 
 def collect(root: Path, retention_s: float, **options: bool):
-    return collect_offline(root, root.parent / "cache", retention_s, **options)
+    settings = resolve_settings(
+        {
+            "base_model": "none",
+            "adapters_store": root,
+            "cache_dir": root.parent / "cache",
+            "deleted_retention_s": retention_s,
+        }
+    )
+    return collect_offline(settings, **options)
 
 
 def test_a_dry_run_says_what_a_run_does(root: Path) -> None:
@@ -73,7 +83,7 @@ def test_what_was_freed_is_in_the_audit_log(root: Path) -> None:
 
 
 def test_what_can_be_restored_stays(root: Path) -> None:
-    freed = collect(root, 1e10).freed
+    freed = collect(root, 1e8).freed
     assert (freed.versions, objects(root)) == ((), "abc"), "only what no journal speaks of went"
     store = open_store(root)
     store.change("n", lambda history: Restore(6))
@@ -81,7 +91,7 @@ def test_what_can_be_restored_stays(root: Path) -> None:
 
 
 def test_a_store_that_is_served_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.adapters.store._LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr("service.adapters.backends.folder_store._LOCK_ATTEMPTS", 2)
     server = open_store(root)
     with pytest.raises(ConfigurationError, match="another process"):
         collect(root, 0)
@@ -90,7 +100,7 @@ def test_a_store_that_is_served_is_left_alone(root: Path, monkeypatch: pytest.Mo
 
 def test_there_must_be_a_store(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no adapter store"):
-        collect_offline(tmp_path, tmp_path, 0)
+        collect(tmp_path / "nowhere", 0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,8 @@
 """Frees what nothing points to: versions past their grace, their originals, their compiled forms.
 
-Blocking. Whoever calls it sees to it that nothing else changes the store meanwhile. A version is
-given up in its journal first, so that a crash at any moment leaves it recoverable or gone.
+Blocking. Whoever calls it sees to it that nothing else of this process changes the store meanwhile;
+other processes may. A version is given up in its journal first, so that a crash at any moment
+leaves it recoverable or gone.
 """
 
 from collections.abc import Collection, Iterator
@@ -12,6 +13,11 @@ from service.adapters.deletions import expired, purge_for
 from service.adapters.forms import Forms
 from service.adapters.naming import written_digest
 from service.adapters.store import AdapterStore
+
+GRACE_S = 3600.0
+"""In a shared store what nobody refers to may be somebody's who is publishing it, and what was
+given up a request's that another replica has just begun. So long both stay, which is also longer
+than clocks may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,8 @@ class Collector:
         """`retention_s` is how long deleted versions stay at least."""
         self._store = store
         self._forms = forms
-        self._retention_s = retention_s
+        self._grace_s = GRACE_S if store.is_shared else 0.0
+        self._retention_s = max(retention_s, self._grace_s)
 
     @property
     def frees_at_once(self) -> bool:
@@ -70,25 +77,31 @@ class Collector:
         self, now: float, in_use: Collection[str] = (), *, is_dry_run: bool = False
     ) -> Freed:
         """`in_use` are digests that requests or uploads hold; their content stays."""
+        if self._store.is_shared and not is_dry_run:
+            self._store.settle_removed(now - self._grace_s)
         busy = set(in_use)
         versions = tuple(self._expired(now, busy - self._store.live_digests()))
         given_up: dict[str, list[int]] = {}
         for version in versions:
             given_up.setdefault(version.name, []).append(version.number)
         kept = self._store.kept_digests(given_up=given_up) | busy
-        objects = [digest for digest in self._store.stored_digests() if digest not in kept]
+        objects = {
+            digest: one.num_bytes
+            for digest, one in self._store.stored_objects().items()
+            if digest not in kept and one.written_at <= now - self._grace_s
+        }
         sizes = self._forms.bytes_by_digest()
         # A cache folder may be shared: what this store never had is not its to judge.
         forms = [one for one in sizes if one in self._store.known_digests() - kept]
         freed = Freed(
             versions,
             len(objects),
-            sum(map(self._store.object_bytes, objects)),
+            sum(objects.values()),
             len(forms),
             sum(sizes[digest] for digest in forms),
         )
         if not is_dry_run:
-            self._free(given_up, objects, forms, int(now))
+            self._free(given_up, list(objects), forms, int(now))
         return freed
 
     def _expired(self, now: float, busy: set[str]) -> Iterator[FreedVersion]:

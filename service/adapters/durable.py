@@ -7,7 +7,6 @@ then fsync of the folder that gained the name.
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,12 +67,18 @@ def create_once(source: Path, target: Path, label: str) -> None:
         source.unlink(missing_ok=True)
 
 
-def remove_tree(folder: Path, trash: Path) -> None:
-    """Make `folder` vanish in one step; what is half deleted lies under `trash`."""
-    doomed = trash / f"removed-{uuid.uuid4().hex}"
+def put_aside(folder: Path, aside: Path) -> None:
+    """Make `folder` vanish from its place in one step, and stay whole elsewhere on its disk."""
     failpoint("remove", "before_rename")
-    folder.replace(doomed)
+    folder.replace(aside)
     failpoint("remove", "after_rename")
+    fsync_folder(aside.parent)
+    fsync_folder(folder.parent)
+
+
+def remove_tree(folder: Path, doomed: Path) -> None:
+    """Delete `folder`, which nobody sees half deleted: it becomes `doomed` first."""
+    folder.replace(doomed)
     fsync_folder(folder.parent)
     shutil.rmtree(doomed, ignore_errors=True)
     failpoint("remove", "after_delete")

@@ -216,7 +216,12 @@ class NameHistory:
 
     def after(self, operation: Operation) -> "NameHistory":
         """A history of its own, so that whoever looks at this one never sees half a change."""
-        changed = replace(
+        changed = self.copy()
+        changed.apply(operation)
+        return changed
+
+    def copy(self) -> "NameHistory":
+        return replace(
             self,
             versions=dict(self.versions),
             aliases=dict(self.aliases),
@@ -224,8 +229,6 @@ class NameHistory:
             digests=set(self.digests),
             deleted=dict(self.deleted),
         )
-        changed.apply(operation)
-        return changed
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now

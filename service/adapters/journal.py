@@ -23,9 +23,16 @@ class Journal:
     def names(self) -> list[str]:
         return sorted(map(name_of, self._logs.names(FOLDER)))
 
-    def replay(self, name: str) -> NameHistory:
-        history = NameHistory()
-        for number, record in enumerate(self._logs.read(f"{FOLDER}/{below(name)}")):
+    def lengths(self) -> dict[str, int]:
+        """Records of each name's log; reads none."""
+        lengths = self._logs.lengths(FOLDER)
+        return {name_of(log): length for log, length in lengths.items()}
+
+    def replay(self, name: str, known: NameHistory | None = None) -> NameHistory:
+        """What has become of it, or of what is `known` of it already."""
+        start = known.num_operations if known else 0
+        history = known.copy() if known else NameHistory()
+        for number, record in enumerate(self._logs.read(f"{FOLDER}/{below(name)}", start), start):
             try:
                 history.apply(operation_from_json(dict(record)))
             except (ValueError, KeyError, TypeError, AttributeError) as error:

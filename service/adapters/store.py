@@ -1,36 +1,34 @@
-"""The truth about adapters: a directory whose layout `adapters_store/README.md` describes.
+"""The truth about adapters: what `adapters_store/README.md` describes, whatever it lies on.
 
-Blocking. One process owns a store at a time; inside it, whoever changes the store does so from one
-thread at a time. Anybody may look from any thread meanwhile: what is in memory is never changed in
-place, but replaced, so a look sees the state before a change or the one after it. What this class
-has acknowledged survives a crash at any later moment.
+Blocking. Inside one process, whoever changes the store does so from one thread at a time. Anybody
+may look from any thread meanwhile: what is in memory is never changed in place, but replaced, so a
+look sees the state before a change or the one after it. What this class has acknowledged survives a
+crash at any later moment.
+
+Other processes may change the same store: the journal decides the order, so a stale look costs a
+second one and no truth, and `refresh` brings a name up to what others have made of it.
 """
 
-import fcntl
-import os
 import shutil
-import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.adapters.backends.record_files import RecordFiles
-from service.adapters.backends.records import RecordLogs
+from service.adapters.backends.contents import Removed, Stored
+from service.adapters.backends.store_backends import StoreBackends
 from service.adapters.compiling import CompileOutcome
 from service.adapters.durable import disk_full_is_store_full
-from service.adapters.history import Move, NameHistory, Operation, Publish
-from service.adapters.journal import Journal
+from service.adapters.history import Move, NameHistory, Operation, Point, Publish
+from service.adapters.journal import Journal, below
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
-from service.adapters.objects import ObjectFolder
 from service.adapters.verdict import Verdict
-from service.errors import ConfigurationError, StoreFull
+from service.errors import StoreFull
 from service.tenancy import Visibility, tenant_of
 
-PRIVATE_FOLDER = ".repertoire"
-_REMOVE_ATTEMPTS = 20
-_LOCK_ATTEMPTS = 30
+_NUM_READERS = 16
+"""A store may be far away, so many small things are asked for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,49 +39,55 @@ class Published:
 
 
 class AdapterStore:
-    def __init__(self, root: Path, limits: AdapterLimits) -> None:
-        self.root = root
-        self.private = root / PRIVATE_FOLDER
-        self.temporary = self.private / "tmp"
+    def __init__(self, backends: StoreBackends, limits: AdapterLimits) -> None:
+        self.logs = backends.logs
+        self.temporary = backends.work
+        self.shipped = backends.shipped
+        """The folder into which people put adapters by hand, if there is one."""
+        self.is_shared = backends.is_shared
         self._limits = limits
-        self.logs: RecordLogs = RecordFiles(self.private, self.temporary)
+        self._hold = backends.hold
+        self._originals = backends.originals
         self._journal = Journal(self.logs)
-        self._objects = ObjectFolder(self.private / "objects", self.temporary)
         self._histories: Mapping[str, NameHistory] = {}
         self._manifests: Mapping[str, Manifest] = {}
-        self._lock: int | None = None
+        self._is_open = False
 
     def open(self, *, is_tidied: bool = True) -> None:
         """Take the store, replay the journal and remove what a crash left over, unless told not to;
         once is enough."""
-        if self._lock is not None:
+        if self._is_open:
             return
+        self._hold.open(is_tidied=is_tidied)
         try:
-            for folder in (self.temporary, self.private / "journal", self.private / "objects"):
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(f"The adapter store {self.root} cannot be written.") from error
-        self._take_lock()
-        self._histories = {name: self._journal.replay(name) for name in self._journal.names()}
-        found = {digest: self._objects.manifest(digest) for digest in self._objects.digests()}
-        self._manifests = {digest: one for digest, one in found.items() if one is not None}
-        if is_tidied:
-            self._tidy()
+            with ThreadPoolExecutor(_NUM_READERS) as readers:
+                names = self._journal.names()
+                histories = readers.map(self._journal.replay, names)
+                self._histories = dict(zip(names, histories, strict=True))
+            self._manifests = self._read_manifests(self.kept_digests())
+            if is_tidied and not self.is_shared:
+                self.settle_removed(written_before=float("inf"))
+                self.remove_unreferenced(self._originals.listing())
+        except BaseException:
+            self._hold.close()
+            raise
+        self._is_open = True
 
     def close(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._is_open = False
+        self._hold.close()
 
-    def refresh(self, name: str) -> NameHistory:
-        """As the store has the name by now: another replica may have changed it."""
-        history = self._journal.replay(name)
-        unknown = history.digests - self._manifests.keys()
-        found = {digest: self._objects.manifest(digest) for digest in unknown}
-        new = {digest: one for digest, one in found.items() if one is not None}
-        self._manifests = {**self._manifests, **new}
-        self._histories = {**self._histories, name: history}
-        return history
+    def refresh(self, name: str) -> bool:
+        """Whether others have changed it since it was last read here."""
+        return self._install({name: self._journal.replay(name, self.history(name))}) == [name]
+
+    def reconcile(self) -> list[str]:
+        """Bring every name up to what others have made of it; those that changed."""
+        return self._install({**self._histories, **self._fresh_histories()})
+
+    def lengths(self) -> dict[str, int]:
+        """Records of each name that are known here, by the names of the logs below `journal/`."""
+        return {below(name): one.num_operations for name, one in self._histories.items()}
 
     def names(self) -> list[str]:
         """Names that can be served, sorted."""
@@ -104,7 +108,19 @@ class AdapterStore:
         return self._manifests.get(digest)
 
     def object_folder(self, digest: str) -> Path:
-        return self._objects.path(digest)
+        """A local one with the original's files, fetched if need be; blocking.
+
+        Raises `AdapterLoadFailed` or `StoreUnavailable`.
+        """
+        return self._originals.folder(digest)
+
+    def text_folder(self, digest: str) -> Path:
+        """The same of a folder that may have no more than its `TEXT_FILES`."""
+        return self._originals.text_folder(digest)
+
+    def has_object(self, digest: str) -> bool:
+        """Asks the store, not this process's memory; blocking."""
+        return self._originals.has(digest)
 
     def num_bytes(self) -> int:
         return sum(manifest.num_bytes for manifest in self._manifests.values())
@@ -115,7 +131,7 @@ class AdapterStore:
             raise StoreFull(f"The adapter store is full: its budget is {budget} bytes.")
 
     def check_disk(self, num_bytes: int) -> None:
-        if shutil.disk_usage(self.root).free < num_bytes:
+        if shutil.disk_usage(self.temporary).free < num_bytes:
             raise StoreFull("The disk of the adapter store is full.")
 
     def check_num_adapters(self, name: str) -> None:
@@ -133,40 +149,41 @@ class AdapterStore:
         expires_at: int | None = None,
         visibility: Visibility | None = None,
     ) -> Published:
-        """`expires_at` and `visibility` as in a `Publish`."""
-        manifest = outcome.manifest
-        with disk_full_is_store_full():
-            while True:
-                history = self.history(name)
-                operation = history.operation_for(
-                    manifest.digest,
-                    created_at,
-                    outcome.warnings,
-                    outcome.unused_files,
-                    verdict,
-                    expires_at,
-                    visibility,
-                )
-                if operation is None:
-                    current = history.current_version()
-                    assert current is not None
-                    return Published(current, is_created=False)
-                try:
-                    self._add_object(name, outcome)
-                    is_first = self._append(name, operation)
-                except (OSError, StoreFull):
-                    self.remove_unreferenced([manifest.digest])
-                    raise
-                if is_first:
-                    current = self._histories[name].current_version()
-                    assert current is not None
-                    return Published(current, is_created=not isinstance(operation, Move))
+        """`expires_at` and `visibility` as in a `Publish`. The files of `outcome` stay."""
+
+        def decide(history: NameHistory) -> Publish | Point | Move | None:
+            return history.operation_for(
+                outcome.manifest.digest,
+                created_at,
+                outcome.warnings,
+                outcome.unused_files,
+                verdict,
+                expires_at,
+                visibility,
+            )
+
+        operation = self._publish(name, outcome, decide)
+        current = self._histories[name].current_version()
+        assert current is not None
+        return Published(current, isinstance(operation, Publish | Point))
+
+    def publish_once(self, name: str, outcome: CompileOutcome, created_at: int) -> None:
+        """Unless this content was ever a version of the name, as somebody else may see to now."""
+        digest = outcome.manifest.digest
+
+        def decide(history: NameHistory) -> Publish | Point | Move | None:
+            if digest in history.digests:
+                return None
+            return history.operation_for(digest, created_at, outcome.warnings, outcome.unused_files)
+
+        self._publish(name, outcome, decide)
 
     def change(self, name: str, decide: Callable[[NameHistory], Operation | None]) -> bool:
         """Record what `decide` makes of the name's state; False when that is nothing.
 
         It is asked again when another writer was first, and may raise: nothing has changed then.
         """
+        self._look_first(name)
         while (operation := decide(self.history(name))) is not None:
             if self._append(name, operation):
                 return True
@@ -208,37 +225,107 @@ class AdapterStore:
         """Of everything that was ever a version here."""
         return set[str]().union(*(history.digests for history in self._histories.values()))
 
-    def stored_digests(self) -> list[str]:
-        """Of every object that lies here, whether anything needs it or not."""
-        return self._objects.digests()
-
-    def object_bytes(self, digest: str) -> int:
-        manifest = self._manifests.get(digest)
-        return self._objects.num_bytes(digest) if manifest is None else manifest.num_bytes
+    def stored_objects(self) -> Mapping[str, Stored]:
+        """Everything that lies there, whether anything needs it or not."""
+        return self._originals.listing()
 
     def remove_unreferenced(self, digests: Iterable[str]) -> list[str]:
         """Those that were removed, because no version has them, not even a deleted one."""
-        removed = sorted(set(digests) - self.kept_digests())
-        gone = set()
-        try:
-            for digest in removed:
-                self._objects.remove(digest)
-                gone.add(digest)
-        finally:
-            left = {digest: one for digest, one in self._manifests.items() if digest not in gone}
-            self._manifests = left
-        return removed
+        doomed = sorted(set(digests) - self.kept_digests())
+        removed = [self._originals.remove(digest) for digest in doomed]
+        gone = self._settle(removed)
+        self._forget_manifests(gone)
+        return sorted(gone)
+
+    def settle_removed(self, written_before: float) -> None:
+        """Finish what a remover that died before then had begun (Unix seconds)."""
+        left = self._originals.removed()
+        self._settle([one for one in left if one.removed_at < written_before])
+
+    def _publish(
+        self,
+        name: str,
+        outcome: CompileOutcome,
+        decide: Callable[[NameHistory], Publish | Point | Move | None],
+    ) -> Publish | Point | Move | None:
+        """What was recorded; None when there was nothing to record."""
+        digest = outcome.manifest.digest
+        with disk_full_is_store_full():
+            self._look_first(name)
+            while (operation := decide(self.history(name))) is not None:
+                try:
+                    self._add_object(name, outcome)
+                    if self._append(name, operation):
+                        break
+                except (OSError, StoreFull):
+                    self.remove_unreferenced([digest])
+                    raise
+            if digest in self.kept_digests() and not self._originals.has(digest):
+                # Somebody who had not seen the record took it for garbage.
+                self._originals.add(outcome)
+        return operation
+
+    def _settle(self, removed: Collection[Removed]) -> set[str]:
+        """Put back what a name has got after all: its publisher looked before it went. Who gets it
+        to a name from now on will find that it is gone. Returns what is gone for good."""
+        fresh = {**self._histories, **self._fresh_histories()} if removed else {}
+        gone = {one.digest for one in removed} - _kept(fresh.values())
+        for one in removed:
+            if one.digest in gone:
+                one.forget()
+            else:
+                one.put_back()
+        return gone
+
+    def _look_first(self, name: str) -> None:
+        """What others did may turn a refusal, or nothing to do, into something else."""
+        if self.is_shared:
+            self.refresh(name)
 
     def _add_object(self, name: str, outcome: CompileOutcome) -> None:
         manifest = outcome.manifest
+        self.check_num_adapters(name)
         if manifest.digest not in self._manifests:
             self.check_room(manifest.num_bytes)
-            if self._objects.path(manifest.digest).exists():
-                # Its summary could not be read, so nothing vouches for it.
-                self._objects.remove(manifest.digest)
-            self._objects.add(outcome, self.temporary / f"object-{uuid.uuid4().hex}")
+            self._originals.add(outcome)
             self._manifests = {**self._manifests, manifest.digest: manifest}
-        self.check_num_adapters(name)
+
+    def _fresh_histories(self) -> dict[str, NameHistory]:
+        """Of the names that are not as they are known here, as the store has them now."""
+        lengths = self._journal.lengths()
+        names = [name for name, n in lengths.items() if self.history(name).num_operations != n]
+        with ThreadPoolExecutor(_NUM_READERS) as readers:
+            found = readers.map(lambda name: self._journal.replay(name, self.history(name)), names)
+            return dict(zip(names, found, strict=True))
+
+    def _install(self, histories: Mapping[str, NameHistory]) -> list[str]:
+        """The names that are not as they were, sorted. Manifests first: whoever sees a version
+        finds what it is."""
+        missing = _kept(histories.values()) - self._manifests.keys()
+        found = self._read_manifests(missing)
+        changed = {
+            name: one
+            for name, one in histories.items()
+            if one.num_operations != self.history(name).num_operations
+            or not found.keys().isdisjoint(_kept([one]))
+        }
+        before = _kept(self.history(name) for name in changed)
+        self._manifests = {**self._manifests, **found}
+        self._histories = {**self._histories, **changed}
+        self._forget_manifests(before - self.kept_digests() if before else before)
+        return sorted(changed)
+
+    def _read_manifests(self, digests: Collection[str]) -> dict[str, Manifest]:
+        if not digests:
+            return {}
+        with ThreadPoolExecutor(_NUM_READERS) as readers:
+            found = zip(digests, readers.map(self._originals.manifest, digests), strict=True)
+            return {digest: one for digest, one in found if one is not None}
+
+    def _forget_manifests(self, digests: Collection[str]) -> None:
+        if digests:
+            left = {d: one for d, one in self._manifests.items() if d not in digests}
+            self._manifests = left
 
     def _of(self, tenant: str | None) -> Iterator[tuple[str, NameHistory]]:
         """Of every name of one tenant, or of all."""
@@ -251,36 +338,16 @@ class AdapterStore:
         try:
             self._journal.append(name, history.num_operations, operation)
         except FileExistsError:
-            self._histories = {**self._histories, name: self._journal.replay(name)}
+            self.refresh(name)
             return False
         self._histories = {**self._histories, name: history.after(operation)}
         return True
 
-    def _tidy(self) -> None:
-        for leftover in self.temporary.iterdir():
-            _remove(leftover)
-        self.remove_unreferenced(self._objects.digests())
 
-    def _take_lock(self) -> None:
-        """Patient: a child that a killed server was just starting holds the lock until it runs."""
-        self._lock = os.open(self.private / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        for _ in range(_LOCK_ATTEMPTS):
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                time.sleep(0.1)
-        self.close()
-        raise ConfigurationError(f"The adapter store {self.root} is used by another process.")
-
-
-def _remove(path: Path) -> None:
-    """Patient, because a child of a killed server may write for a moment longer."""
-    for _ in range(_REMOVE_ATTEMPTS):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        if not path.exists():
-            return
-        time.sleep(0.1)
+def _kept(histories: Iterable[NameHistory]) -> set[str]:
+    """Content of versions, deleted ones included."""
+    kept = set()
+    for history in histories:
+        kept |= {version.digest for version in history.versions.values()}
+        kept |= {one.version.digest for one in history.deleted.values()}
+    return kept

@@ -194,7 +194,7 @@ class AdapterService:
         work = self._store.temporary / f"verify-{uuid.uuid4().hex}"
         try:
             await self._changes.in_thread(work.mkdir)
-            folder = self._store.object_folder(ref.digest)
+            folder = await self._changes.in_thread(self._store.object_folder, ref.digest)
             async with self._compiling.of(tenant_of(ref.name)):
                 return ref, await self._verifier.verify(ref, folder, work)
         finally:
@@ -219,7 +219,7 @@ class AdapterService:
         """One at a time is recorded: a crash among many folders leaves none that is in the store
         and not in the log, but for the last."""
         async with self._audit.of(Action.ADAPTER_PUBLISH, name):
-            await self._changes.in_thread(self._commit, name, outcome)
+            await self._changes.in_thread(self._commit_folder, name, outcome)
 
     async def _publish(
         self,
@@ -322,15 +322,21 @@ class AdapterService:
         self,
         name: str,
         outcome: CompileOutcome,
-        verdict: Verdict | None = None,
-        terms: Terms | None = None,
+        verdict: Verdict | None,
+        terms: Terms,
     ) -> Published:
         now = int(self._clock())
-        terms = terms or Terms()
         published = self._store.publish(
             name, outcome, now, verdict, terms.end(now), terms.visibility
         )
+        self._keep_form(outcome)
+        return published
+
+    def _commit_folder(self, name: str, outcome: CompileOutcome) -> None:
+        self._store.publish_once(name, outcome, int(self._clock()))
+        self._keep_form(outcome)
+
+    def _keep_form(self, outcome: CompileOutcome) -> None:
         # The compiled form can be made again, so no failure here takes the version back.
         with suppress(OSError, AdapterLoadFailed):
             self._cache.put(outcome.manifest.digest, outcome.compiled)
-        return published

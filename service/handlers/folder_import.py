@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from service.adapters.backends.folder_store import PRIVATE_FOLDER
 from service.adapters.compiling import CompileOutcome, Compiler
 from service.adapters.folders import (
     FolderNote,
@@ -49,20 +50,23 @@ class FolderImporter:
         self._base = base
         self._limits = limits
         self._context = judging_context(base, limits, is_base_strict=is_base_strict)
-        self._notes = FolderNotes(store.private / "folders.json", store.temporary)
 
     def run(self, commit: Commit) -> dict[str, tuple[Refusal, ...]]:
         """Publish what is new through `commit`; returns the reasons against each broken folder."""
-        known = self._notes.load()
-        found = dict(self._judge_all(known, commit))
+        root = self._store.shipped
+        if root is None:
+            return {}
+        notes = FolderNotes(root / PRIVATE_FOLDER / "folders.json", self._store.temporary)
+        known = notes.load()
+        found = dict(self._judge_all(root, known, commit))
         if found != known:
-            self._notes.save(found.items())
+            notes.save(found.items())
         return {name: note.refusals for name, note in found.items() if note.refusals}
 
     def _judge_all(
-        self, known: dict[str, FolderNote], commit: Commit
+        self, root: Path, known: dict[str, FolderNote], commit: Commit
     ) -> Iterator[tuple[str, FolderNote]]:
-        for folder in list_folders(self._store.root):
+        for folder in list_folders(root):
             note = known.get(folder.name)
             if note is None or not self._is_current(note, folder):
                 note = self._judge(folder, commit)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from service.adapters.backends.folder_store import folder_backends
 from service.adapters.compiling import Compiler
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
@@ -43,7 +44,7 @@ class House:
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         self.unloaded: list[str] = []
-        self.store = AdapterStore(self.root, self.limits)
+        self.store = AdapterStore(folder_backends(self.root), self.limits)
         self.compiler = self.compiler or ChildCompiler(
             self.base, self.limits, is_base_strict=self.is_base_strict
         )

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service.adapters import durable, store as store_module
+from service.adapters import durable
+from service.adapters.backends import folder_store
+from service.adapters.backends.folder_store import folder_backends
 from service.adapters.backends.record_files import RecordFiles
 from service.adapters.compiling import CompileOutcome
 from service.adapters.files import VERSION_FILES
@@ -22,7 +24,7 @@ from service.errors import ConfigurationError, StoreFull
 
 
 def open_store(root: Path, **limits: int) -> AdapterStore:
-    store = AdapterStore(root, AdapterLimits(**limits))
+    store = AdapterStore(folder_backends(root), AdapterLimits(**limits))
     store.open()
     return store
 
@@ -50,7 +52,7 @@ def test_the_layout_on_disk(tmp_path: Path) -> None:
 
 def test_a_second_process_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(tmp_path)
-    monkeypatch.setattr(store_module, "_LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr(folder_store, "_LOCK_ATTEMPTS", 2)
     with pytest.raises(ConfigurationError, match="another process"):
         open_store(tmp_path)
     store.close()
@@ -61,8 +63,9 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path;"
         "from service.adapters.store import AdapterStore;"
+        "from service.adapters.backends.folder_store import folder_backends;"
         "from service.adapters.limits import AdapterLimits;"
-        "AdapterStore(Path(sys.argv[1]), AdapterLimits()).open();"
+        "AdapterStore(folder_backends(Path(sys.argv[1])), AdapterLimits()).open();"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
@@ -143,7 +146,7 @@ def test_a_full_disk_changes_nothing(
             store.publish("n", outcome(store, "b"), 6)
     assert store.history("n").current == 1
     assert store.num_bytes() == 10
-    assert not store.object_folder("b" * 64).exists()
+    assert not store.has_object("b" * 64)
     assert store.publish("n", outcome(store, "b"), 7).version.number == 2
 
 

@@ -332,7 +332,7 @@ def test_that_others_have_a_content_is_not_told(town: Town, a: str, b: str) -> N
         k: v for k, v in new.json().items() if k not in same
     }
     assert town.verifier.names[-2:] == ["team-a/known", "team-a/fresh"]
-    assert len(town.house.store.stored_digests()) == 3, "but its bytes are stored once"
+    assert len(town.house.store.stored_objects()) == 3, "but its bytes are stored once"
     again = town.publish(a, "copy", 1)
     assert (again.status_code, len(town.verifier.names)) == (201, 4), "its own is not checked again"
     version = town.ask("GET", "/v1/adapters/known", a).json()["current"]

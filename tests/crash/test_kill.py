@@ -163,7 +163,9 @@ def state_of(view: AdapterView, seeds: dict[str, int]):
 def assert_nothing_left(house: House, referenced: set[str]) -> None:
     private = house.root / ".repertoire"
     names = {path.name for path in private.iterdir()}
-    assert names <= {"tmp", "journal", "audit", "objects", "cache", "lock", "folders.json"}
+    folders = {"tmp", "journal", "audit", "objects", "removed", "cache"}
+    assert names <= folders | {"lock", "folders.json"}
+    assert list((private / "removed").iterdir()) == []
     assert list((private / "tmp").iterdir()) == []
     drafts = (private / "cache" / "tmp").glob("*/*")
     assert [path for path in drafts if path.name != "lock"] == []

@@ -177,7 +177,7 @@ def test_a_full_store_keeps_what_it_has(tmp_path: Path, base: TinyBase, lora: Lo
             "a",
             "c",
         ]
-        assert len(house.store._objects.digests()) == 1
+        assert len(house.store.stored_objects()) == 1
 
     run(house, scenario)
 

@@ -52,7 +52,7 @@ def with_two_versions(house: House, lora: Lora, scenario: Callable) -> None:
 
 
 def content_of(house: House, ref: AdapterRef) -> bool:
-    return house.store.object_folder(ref.digest).exists()
+    return house.store.has_object(ref.digest)
 
 
 def test_one_version_goes_at_once_and_comes_back(house: House, lora: Lora) -> None:
@@ -281,7 +281,7 @@ def test_a_full_store_gives_up_what_is_over_and_nothing_else(
         await house.service.delete("b")
         house.skipped_s *= 3
         await house.publish("c", lora(1))
-        assert len(house.store.stored_digests()) == 1
+        assert len(house.store.stored_objects()) == 1
 
     run(house, scenario)
 
@@ -398,7 +398,7 @@ def test_collections_under_load_touch_nothing_that_is_used(
         await asyncio.gather(*others)
         house.skipped_s += GRACE
         await house.service.deletions.collect()
-        assert house.store.stored_digests() == []
+        assert house.store.stored_objects() == {}
 
     run(house, scenario)
     assert num_served > 50

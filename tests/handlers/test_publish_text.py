@@ -125,7 +125,7 @@ def test_deleting_removes_the_text_too(house: House, lora: Lora, tmp_path: Path)
         result = await house.publish("a", with_template(lora(1), tmp_path / "own"))
         await house.service.delete("a")
         for _ in range(100):
-            if not house.store.object_folder(result.version.digest).exists():
+            if not house.store.has_object(result.version.digest):
                 return
             await asyncio.sleep(0.05)
         pytest.fail("the content is still there")

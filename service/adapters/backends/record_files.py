@@ -35,10 +35,12 @@ class RecordFiles:
         folder = self._folder / log
         if not folder.is_dir():
             return []
-        paths = sorted(path for path in folder.iterdir() if _RECORD.fullmatch(path.name))
-        for expected, path in enumerate(paths):
-            if int(path.stem) != expected:
-                raise ConfigurationError(f"The log {log!r} of the store has a gap.")
+        paths = _records_in(folder)
+        if not _is_whole(paths):
+            # One look at a folder that grows may show a name and not the one before it.
+            paths = _records_in(folder)
+        if not _is_whole(paths):
+            raise ConfigurationError(f"The log {log!r} of the store has a gap.")
         return [_read(path) for path in paths[start:]]
 
     def append(self, log: str, number: int, record: Record) -> None:
@@ -61,6 +63,14 @@ class RecordFiles:
         for one in reversed(missing):
             one.mkdir(exist_ok=True)
             durable.fsync_folder(one.parent)
+
+
+def _records_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _RECORD.fullmatch(path.name))
+
+
+def _is_whole(paths: list[Path]) -> bool:
+    return all(int(path.stem) == number for number, path in enumerate(paths))
 
 
 def _read(path: Path) -> Record:
