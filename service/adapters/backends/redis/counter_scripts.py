@@ -1,17 +1,17 @@
 """`TenantMeter` and `SlidingWindow` in Lua, for one tenant and all replicas.
 
-Each replica has entries of its own, so that it can say at any time "this is all I have granted"
+Each process has entries of its own, so that it can say at any time "this is all I have granted"
 (`REPORT`) and mean it: what Redis had of it before is replaced, whatever got lost or was counted
 twice on the way. A report has a name, and every other script names the report that it builds on; it
 does nothing when Redis has another one, or none.
 
-The hash of a tenant, where an entry is `<replica>/<first ms>` and a kind `requests` or `tokens`:
+The hash of a tenant, where an entry is `<process>/<first ms>` and a kind `requests` or `tokens`:
 
     <kind>              what all entries of the kind add up to
     <kind>:<entry>      what was taken within that grain
-    <kind>@<replica>    first ms of its newest entry
-    running@<replica>   how many of its requests run; those of dead replicas do not count
-    report@<replica>    name of the report that its entries build on
+    <kind>@<process>    first ms of its newest entry
+    running@<process>   how many of its requests run; those of the dead do not count
+    report@<process>    name of the report that its entries build on
 """
 
 from service.adapters.backends.redis.scripts import NOW

@@ -156,11 +156,11 @@ class RedisCounters:
     async def _run(
         self, script: str, tenant: str, report: str, args: list[str | int]
     ) -> list[int] | None:
-        replica = self._link.replica
+        process = self._link.member
         keys = ["replicas", f"meter:{tenant}", f"requests:{tenant}", f"tokens:{tenant}"]
-        keys.append(f"running:{tenant}:{replica}")
+        keys.append(f"running:{tenant}:{process}")
         answer: Any = await self._link.acall(
-            script, keys, [self._link.now(), replica, report, *args]
+            script, keys, [self._link.now(), process, report, *args]
         )
         return None if answer is None else [int(one) for one in answer]
 

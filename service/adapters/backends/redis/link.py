@@ -4,19 +4,20 @@ and is made again from the store and from what each replica remembers.
 Keys, all below the prefix; `<store>` is the identity of the store, so that two fleets that share a
 Redis by mistake do not read each other's records:
 
-    replicas                    sorted set: replica → until when it counts as alive (ms); 100 s
-    about                       hash: replica → JSON, since when it runs and what; 100 s
+    replicas                    sorted set: process → until when it counts as alive (ms); 100 s
+    about                       hash: process → JSON, what it says about itself; 100 s
     epoch                       text: drawn when it is missing; another one = Redis was empty
     mirror:<store>:logs         set: names of the logs below
     mirror:<store>:log:<log>    list: the records of a log, JSON, each at its number
     announce:<store>            channel: JSON {"log", "length"}
-    meter:<tenant>              hash: what `scripts.py` says of a tenant's counters; 3 min
-    requests:<tenant>           sorted set: replica/first ms → last ms, of each grain; 3 min
+    meter:<tenant>              hash: sums and amounts, see `counter_scripts.py`; 3 min
+    requests:<tenant>           sorted set: process/first ms → last ms, of each grain; 3 min
     tokens:<tenant>             sorted set: the same of tokens; 3 min
-    running:<tenant>:<replica>  hash: ticket → when it began, tokens, when they were taken; 3 min
+    running:<tenant>:<process>  hash: ticket → when it began, tokens, when they were taken; 3 min
 
-Times are what remains after the last change; the epoch and the mirror stay. Scripts are in
-`scripts.py`. They name keys that one server has; a Redis Cluster is not asked.
+Times are what remains after the last change; the epoch and the mirror stay. A process is a replica
+since its last start. Scripts are in `scripts.py` and `counter_scripts.py`. They use several keys at
+once, so all keys lie on one server: replicas of Redis behind one address, but no Redis Cluster.
 
 A call that fails makes the link *down*. From then on calls fail at once, without a look at the
 network, until one thread, which also is the replica's heartbeat, has reached Redis again. So a slow
@@ -27,9 +28,9 @@ import asyncio
 import contextlib
 import json
 import random
+import secrets
 import threading
 import time
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -65,6 +66,8 @@ class RedisLink:
         """`about` is what the others may know of this replica. `clock_ms`, for tests, takes the
         place of the time of Redis."""
         self.replica = replica
+        self.member = f"{replica}~{secrets.token_hex(4)}"
+        """This process, which is not the one that went by the same name before it."""
         self.pace = pace or LinkPace()
         self._address = address
         self._prefix = key_prefix
@@ -111,7 +114,7 @@ class RedisLink:
         if self._thread is not None:
             self._thread.join()
         with contextlib.suppress(StoreUnavailable):
-            self.call(scripts.LEAVE, ["replicas", "about"], [self.replica])
+            self.call(scripts.LEAVE, ["replicas", "about"], [self.member])
         self._set(is_up=False)
         self._sync.close()
         self._bulk.close()
@@ -164,7 +167,7 @@ class RedisLink:
     def live_replicas(self) -> dict[str, dict[str, Any]]:
         """What each says about itself, by its id."""
         found = self._ask(lambda client: client.hgetall(self.key("about")), self._sync)
-        return {replica: json.loads(about) for replica, about in sorted(found.items())}
+        return {member.partition("~")[0]: json.loads(about) for member, about in found.items()}
 
     async def acall(self, script: str, keys: Sequence[str], args: _Args) -> Any:
         """`call` for the event loop. Whoever is cancelled while it waits leaves the call running,
@@ -264,7 +267,7 @@ class RedisLink:
 
     def _beat(self) -> None:
         alive_ms = int(self.pace.alive_s * 1000)
-        args: _Args = [self.now(), self.replica, alive_ms, self._about, uuid.uuid4().hex]
+        args: _Args = [self.now(), self.member, alive_ms, self._about, secrets.token_hex(8)]
         keys = self._keys(["replicas", "about", "epoch"])
         try:
             epoch, num_replicas = self._twice(
