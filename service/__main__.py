@@ -15,7 +15,12 @@ from service.cli.parser import parse_command_line
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from service.command_line import Arguments, CheckArguments, CollectArguments
+    from service.command_line import (
+        Arguments,
+        CheckArguments,
+        CollectArguments,
+        RebuildArguments,
+    )
     from service.settings import Settings
 
 
@@ -37,7 +42,7 @@ def _operate(operation: Operation) -> int:
 def _start(parsed: "Arguments") -> int:
     import structlog
 
-    from service.command_line import CheckArguments, CollectArguments
+    from service.command_line import CheckArguments, CollectArguments, RebuildArguments
     from service.settings import Settings, unknown_variables
     from service.telemetry import configure_logging
 
@@ -50,6 +55,8 @@ def _start(parsed: "Arguments") -> int:
             return _check(parsed)
         case CollectArguments():
             return _collect(parsed)
+        case RebuildArguments():
+            return _rebuild(parsed)
     return _serve(parsed)
 
 
@@ -99,6 +106,15 @@ def _collect(arguments: "CollectArguments") -> int:
     text = json.dumps(report.body(), indent=2) if arguments.is_json else "\n".join(report.lines())
     sys.stdout.write(f"{text}\n")
     return 0
+
+
+def _rebuild(arguments: "RebuildArguments") -> int:
+    from service.rebuild import rebuild_mirror
+
+    report = rebuild_mirror(arguments.settings)
+    text = json.dumps(report.body(), indent=2) if arguments.is_json else "\n".join(report.lines())
+    sys.stdout.write(f"{text}\n")
+    return 0 if report.is_whole else 1
 
 
 def _greet(url: str, settings: "Settings") -> None:

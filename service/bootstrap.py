@@ -14,13 +14,13 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from service.adapter_texts import AdapterTexts
-from service.adapters.backends.memory_counters import MemoryCounters
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
 from service.adapters.registry import AdapterRegistry
 from service.adapters.residency import Residency
 from service.adapters.store import AdapterStore
 from service.api.dependencies import BuildInfo, Services
+from service.bootstrap_fleet import Alone, Fleet, place_of
 from service.check import Checker
 from service.compiler.compile_server import CompileServer
 from service.compiler.launcher import ChildCompiler
@@ -56,7 +56,6 @@ from service.model.loader import (
 from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.pool import AdapterPool
 from service.settings import Settings
-from service.store_backends import store_backends
 from service.telemetry import Telemetry, Tracer
 from service.templates.limits import limits_for
 from service.templates.renderer import TemplateRenderer
@@ -71,9 +70,10 @@ def build_services(settings: Settings) -> Services:
     """
     tracer = _tracer(settings)
     limits = _adapter_limits(settings)
-    backends = store_backends(settings)
-    store = AdapterStore(backends, limits)
-    store.open()  # before the base takes its time: the store may be somebody else's
+    place = place_of(settings)
+    store = AdapterStore(place.backends, limits)
+    with place.starting("journal"):
+        store.open()  # before the base takes its time: the store may be somebody else's
     base, memory = _load(settings)
     server = CompileServer.of(base.description)
     compiler = ChildCompiler(base.description, limits, server, is_base_strict=settings.strict_base)
@@ -86,7 +86,7 @@ def build_services(settings: Settings) -> Services:
         rebuild(store, recompiler),
     )
     base_name = base.description.name
-    usage = UsageLedger(backends.usage, base_name, settings.usage_flush_s)
+    usage = UsageLedger(place.backends.usage, base_name, settings.usage_flush_s)
     engine = AsyncEngine(
         _engine_parts(settings, base, memory, cache),
         max_pending=settings.max_waiting + settings.max_num_seqs,
@@ -95,7 +95,12 @@ def build_services(settings: Settings) -> Services:
     registry = AdapterRegistry()
     audit = AuditLog(store.logs)
     access = Access.over(
-        store.logs, audit, settings.api_keys(), store, default_limits=settings.tenant_limits
+        store.logs,
+        audit,
+        settings.api_keys(),
+        store,
+        default_limits=settings.tenant_limits,
+        may_change=place.may_change,
     )
     adapters = AdapterService(
         store,
@@ -114,12 +119,15 @@ def build_services(settings: Settings) -> Services:
         limits_of=access.limits_of,
         deleted_retention_s=settings.deleted_retention_s,
         pin=engine.pin,
+        may_change=place.may_change,
         pinned_bytes=int(settings.pinned_adapter_fraction * settings.host_adapter_bytes),
     )
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     by_adapter = metrics_by_adapter(settings.metrics_max_adapters, base_name, registry.has)
     telemetry = Telemetry(
-        Metrics(engine.stats, by_adapter, max_tenants=settings.metrics_max_adapters),
+        Metrics(
+            engine.stats, by_adapter, *place.collectors, max_tenants=settings.metrics_max_adapters
+        ),
         structlog.get_logger("service.access"),
         tracer,
     )
@@ -135,7 +143,7 @@ def build_services(settings: Settings) -> Services:
             engine,
             telemetry.metrics,
             sinks=(adapter_metrics(by_adapter, base_name), usage.count),
-            quotas=QuotaGuard(MemoryCounters(), access.limits_of),
+            quotas=QuotaGuard(place.counters, access.limits_of),
         ),
         adapters=adapters,
         models=ModelCatalog(base.description, build.base_created, adapters.visible),
@@ -146,8 +154,10 @@ def build_services(settings: Settings) -> Services:
         access=access,
         audit=audit,
         usage=usage,
+        degraded=place.degraded,
         running=partial(
             _running,
+            place,
             engine,
             adapters,
             access,
@@ -161,6 +171,7 @@ def build_services(settings: Settings) -> Services:
 
 @asynccontextmanager
 async def _running(
+    place: Alone | Fleet,
     engine: AsyncEngine,
     adapters: AdapterService,
     access: Access,
@@ -174,13 +185,15 @@ async def _running(
         # Now, because importing peft beside running streams would cost them dearly.
         threading.Thread(target=server.start, name="compile-server", daemon=True).start()
     log.info("opening_store")
-    await access.start()
+    with place.starting("tenants", "keys"):
+        await access.start()
     await adapters.start()
     log.info("store_ready", adapters=len(adapters.registry.names()))
     engine.start()
     await usage.start()
     try:
-        yield
+        async with place.following(adapters, access):
+            yield
     finally:
         await engine.stop()
         await usage.close()

@@ -1,4 +1,4 @@
-"""The flags of `serve`, `check` and `gc`, made from the settings, and what they come to."""
+"""The flags of commands that run here, made from the settings, and what they come to."""
 
 import argparse
 from argparse import ArgumentParser
@@ -20,6 +20,10 @@ _CHECK_FLAGS = (
 
 _GC_FLAGS = ("adapters_store", "cache_dir", "deleted_retention_s", "log_level", "log_format")
 
+_REBUILD_FLAGS = (
+    "adapters_store", "cache_dir", "redis_url", "redis_key_prefix", "log_level", "log_format",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class CheckArguments:
@@ -36,11 +40,18 @@ class CollectArguments:
     is_json: bool
 
 
-Arguments = Settings | CheckArguments | CollectArguments
+@dataclass(frozen=True, slots=True)
+class RebuildArguments:
+    settings: Settings
+    is_json: bool
+
+
+Arguments = Settings | CheckArguments | CollectArguments | RebuildArguments
 
 
 def add_flags(command: str, parser: ArgumentParser) -> None:
-    {"serve": _add_serve, "check": _add_check, "gc": _add_gc}[command](parser)
+    add = {"serve": _add_serve, "check": _add_check, "gc": _add_gc, "rebuild": _add_rebuild}
+    add[command](parser)
 
 
 def settle(command: str, given: dict[str, Any]) -> Arguments:
@@ -52,6 +63,10 @@ def settle(command: str, given: dict[str, Any]) -> Arguments:
         # Settings want a base, which has no part in this.
         settings = resolve_settings(given | {"host": "127.0.0.1", "base_model": "none"})
         return CollectArguments(settings, is_dry_run, is_json)
+    if command == "rebuild":
+        is_json = given.pop("json")
+        settings = resolve_settings(given | {"host": "127.0.0.1", "base_model": "none"})
+        return RebuildArguments(settings, is_json)
     source, is_json = given.pop("source"), given.pop("json")
     # The variables of a server may lie around here too, but nothing will listen.
     return CheckArguments(resolve_settings(given | {"host": "127.0.0.1"}), source, is_json)
@@ -88,6 +103,16 @@ def _add_gc(gc: ArgumentParser) -> None:
     gc.add_argument("--json", action="store_true", help="print one JSON object")
     for name in _GC_FLAGS:
         _add_flag(gc, name, Settings.model_fields[name])
+
+
+def _add_rebuild(rebuild: ArgumentParser) -> None:
+    rebuild.description = (
+        "Copies what the store says of names, keys and tenants to Redis anew, and lets every "
+        "replica look at it. Replicas may run meanwhile, and start without it: only slower."
+    )
+    rebuild.add_argument("--json", action="store_true", help="print one JSON object")
+    for name in _REBUILD_FLAGS:
+        _add_flag(rebuild, name, Settings.model_fields[name])
 
 
 def _add_flag(parser: ArgumentParser, name: str, info: FieldInfo) -> None:

@@ -22,6 +22,20 @@ class FleetSettings(BaseModel):
         description="What all keys in Redis begin with, the same for all replicas (text).",
     )
 
+    replica_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+        description="What this replica is called among others (text); by default host-port. No two"
+        " that live may have the same.",
+    )
+    store_poll_s: float = Field(
+        15.0,
+        gt=0,
+        le=3600,
+        description="How often a replica compares what it knows with the store, in case that it"
+        " was not told (seconds).",
+    )
+
     @field_validator("redis_url", mode="before")
     @classmethod
     def _is_address(cls, value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What the routes are given: built once by the composition root, found on the application."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Protocol
@@ -51,6 +51,8 @@ class Services:
     access: Access
     audit: AuditLog
     usage: UsageLedger
+    degraded: Callable[[], Sequence[str]] = tuple
+    """What this replica cannot do for now though it takes requests, each as a sentence."""
     running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """Entered on the event loop before the first request, left after the last: starts and stops
     what needs the loop (the engine's thread, the adapter store)."""

@@ -31,13 +31,16 @@ async def health(services: ServicesDep) -> Response:
 
 @router.get(
     "/ready",
-    summary="Takes requests: 503 while starting, draining, or without engine",
+    summary="Takes requests: 503 while starting, draining, or without engine; `degraded` is a 200",
     responses=_PROBE,
 )
 async def ready(services: ServicesDep) -> Response:
     state = services.lifecycle.state
     is_ready = services.engine.is_healthy and state is LifecycleState.READY
     shown = state.value if services.engine.is_healthy else "engine_failed"
+    if is_ready and (reasons := services.degraded()):
+        # Not a 503: a balancer would turn away from every replica at once.
+        return JSONResponse({"status": "degraded", "reasons": list(reasons)})
     return JSONResponse({"status": shown}, _status(is_ready))
 
 

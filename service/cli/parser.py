@@ -18,6 +18,7 @@ _COMMANDS = {
     "serve": "start the server",
     "check": "say whether an adapter would be accepted",
     "gc": "free what is deleted, in a store that no server runs on",
+    "rebuild": "let Redis know again what the store of a fleet says",
     "status": "what a running server is, and whether it takes requests",
     "adapters": "its adapters: publish, look at, change",
     "keys": "its API keys: make, list, revoke",
@@ -25,7 +26,7 @@ _COMMANDS = {
     "audit": "who changed what on it",
     "tenants": "who shares it: make, list, limit",
 }
-_LOCAL = frozenset({"serve", "check", "gc"})
+_LOCAL = frozenset({"serve", "check", "gc", "rebuild"})
 """Those that run here and not against a server."""
 _STATUSES = (
     "Exit status: 0 = done, 1 = the server refused it or failed, "

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 def _status(client: "Client", _: Namespace) -> Output:
     ready, version = client.ready(), client.version()
     about = version.model_dump()
-    shown = version.model_copy(update={"status": ready.status})
+    shown = version.model_copy(update={"status": ready.status, "reasons": ready.reasons})
     head = f"{version.model} is {ready.status}"
-    return Output(shown, [head, facts(about)], is_fine=ready.is_ready)
+    return Output(shown, [head, *ready.reasons, facts(about)], is_fine=ready.is_ready)
 
 
 COMMAND = Command("status", "what runs there, and whether it takes requests", _status)

@@ -15,6 +15,7 @@ from pathlib import Path
 from service.adapters.collector import Collector
 from service.adapters.compiling import CompileOutcome, Compiler
 from service.adapters.disk_cache import DiskCache
+from service.adapters.journal import name_of
 from service.adapters.lifetime import Lifetime
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
@@ -98,14 +99,13 @@ class AdapterService:
         pinned_bytes: int | None = None,
         limits_of: LimitsOf = unlimited,
         may_change: Callable[[], bool] = always,
-        content_grace_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`unload` and `resident_tier` take a digest and speak of the engine's memory, which
         holds adapters of up to `max_compiled_bytes`; what is deleted stays for the retention.
         `pin` tells it which versions to hold, of `pinned_bytes` at most. `audit` is by default one
-        over the store's own logs; `limits_of` takes a tenant. For `content_grace_s` what is deleted
-        is kept for requests of other replicas, whether it can be restored or not."""
+        over the store's own logs; `limits_of` takes a tenant.
+        `may_change`: whether the other replicas can be told of what is changed now."""
         self.limits = limits
         self.registry = registry
         self._store = store
@@ -130,7 +130,7 @@ class AdapterService:
         self.visible = VisibleAdapters(registry, self._directory)
         self.deletions = DeletionService(
             store,
-            Collector(store, cache, max(deleted_retention_s, content_grace_s)),
+            Collector(store, cache, deleted_retention_s),
             registry,
             self._directory,
             self._changes,
@@ -149,6 +149,8 @@ class AdapterService:
     async def start(self) -> None:
         """Bring the store into order and take over the folders that lie in it."""
         await self._changes.in_thread(self._store.open)
+        if self._store.is_shared:
+            await self._changes.in_thread(self._store.reconcile)
         await self._changes.in_thread(self._cache.start)
         await self.deletions.start()
         importer = FolderImporter(
@@ -161,8 +163,8 @@ class AdapterService:
         take_over = self._changes.from_thread(self._take_over)
         async with self._changes.lock:
             self._directory.broken = await self._changes.in_thread(importer.run, take_over)
-        for name in self._store.names():
-            self._directory.register(name)
+        for log in self._store.lengths():
+            self._directory.register(name_of(log))
         await self.expiry.start()
 
     async def close(self) -> None:

@@ -46,10 +46,11 @@ class Follower:
         announcements: Announcements,
         followed: Sequence[Followed],
         poll_s: float,
+        stats: FollowStats | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`followed` in the order in which they refer to each other."""
-        self.stats = FollowStats()
+        self.stats = stats or FollowStats()
         self._logs = logs
         self._announcements = announcements
         self._followed = {one.folder: one for one in followed}

@@ -8,24 +8,22 @@ from typing import Any
 
 import httpx
 
-Target = int | dict[str, int]
-"""Where an alias leads: a version, or several with their weights."""
-
 
 @dataclass(frozen=True, slots=True)
 class NameState:
-    """Of one name. Versions: number and digest."""
+    """Of one name. Versions: number → digest; aliases lead to one version each."""
 
     versions: tuple[tuple[int, str], ...] = ()
     current: int | None = None
-    aliases: tuple[tuple[str, Target], ...] = ()
+    aliases: tuple[tuple[str, int], ...] = ()
 
     def published(self, version: int, digest: str) -> "NameState":
         others = tuple(one for one in self.versions if one[0] != version)
         return replace(self, versions=tuple(sorted((*others, (version, digest)))), current=version)
 
-    def moved(self, alias: str, target: Target) -> "NameState":
-        return replace(self, aliases=tuple(sorted({**dict(self.aliases), alias: target}.items())))
+    def moved(self, alias: str, version: int) -> "NameState":
+        others = tuple(one for one in self.aliases if one[0] != alias)
+        return replace(self, aliases=tuple(sorted((*others, (alias, version)))))
 
 
 ABSENT = NameState()
@@ -111,5 +109,5 @@ def state_of(adapter: dict[str, Any]) -> NameState:
     return NameState(
         tuple(sorted((one["version"], one["digest"]) for one in adapter["versions"])),
         next((one["version"] for one in adapter["versions"] if one["current"]), None),
-        tuple(sorted(adapter["aliases"].items())),
+        tuple(sorted((alias, one) for alias, one in adapter["aliases"].items())),
     )

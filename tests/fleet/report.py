@@ -27,9 +27,7 @@ class Report:
     kills: list[Kill] = field(default_factory=list)
     restart_codes: list[int] = field(default_factory=list)
     overlong: str = ""
-    seconds_until_known: list[float] = field(default_factory=list)
-    seconds_until_answered: list[float] = field(default_factory=list)
-    """By the replica that did not take the upload."""
+    seconds_until_usable: list[float] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     acknowledged: int = 0
     missing: list[str] = field(default_factory=list)
@@ -68,6 +66,7 @@ class Report:
         return next((p.name for p in self.phases if p.start <= outcome.ended <= p.end), "between")
 
     def body(self) -> dict[str, Any]:
+        usable = [1000 * one for one in self.seconds_until_usable]
         dead = [one for one in self.outcomes if one.problem and self.is_excused(one)]
         return {
             "form": self.form,
@@ -84,8 +83,11 @@ class Report:
             "seconds_until_kill_noticed": [round(k.seconds_until_noticed, 2) for k in self.kills],
             "seconds_until_back": [round(kill.seconds_until_back, 2) for kill in self.kills],
             "stream_longer_than_drain": self.overlong,
-            "upload_known_to_other_replica_ms": _milliseconds(self.seconds_until_known),
-            "upload_answered_by_other_replica_ms": _milliseconds(self.seconds_until_answered),
+            "upload_usable_on_other_replica_ms": {
+                "uploads": len(usable),
+                "median": round(percentile(usable, 0.5), 1),
+                "p99": round(percentile(usable, 0.99), 1),
+            },
             "changes": {"acknowledged": self.acknowledged, **self.counts},
             "acknowledged_and_lost": len(self.missing),
             "quota": {"limit": self.quota[1], "most_in_a_minute": self.quota[0]},
@@ -117,10 +119,3 @@ class Report:
         lines += ["", *(f"FAILED: {one}" for one in failures[:40])]
         lines.append(f"{len(failures)} failures" if failures else "nothing was lost")
         return "\n".join(lines)
-
-
-def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
-    values = [1000 * one for one in seconds]
-    shares = {"median": 0.5, "p90": 0.9, "p99": 0.99}
-    figures = {name: round(percentile(values, share), 1) for name, share in shares.items()}
-    return {"uploads": len(seconds), **figures}

@@ -28,13 +28,12 @@ class Operators:
         draw = random.Random(f"operator {number}")
         contested = f"contested-{number}"
         try:
-            for version in (1, 2):
-                await self._publish(contested, "roman", 2 * number + version)
+            versions = [await self._publish(contested, "roman", 2 * number + n) for n in (0, 1)]
             turn = 0
             while not self._is_over:
                 turn += 1
                 await self._turn(f"{number}-{turn}", draw.choice(SMALL_TASKS), draw)
-                await self._changes.race(contested, turn)
+                await self._changes.race(contested, (versions[0], versions[1]))
                 await self._changes.make_key(revoke=turn % 2 == 0)
                 await asyncio.sleep(self._pause_s)
         except NotDone as error:

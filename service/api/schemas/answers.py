@@ -76,6 +76,8 @@ class ModelList(BaseModel):
 
 class ProbeAnswer(BaseModel):
     status: str
+    reasons: list[str] | None = None
+    """Why a server that takes requests is `degraded`."""
 
 
 _EVENT: dict[str, Any] = {

@@ -23,7 +23,9 @@ class Version(Result):
 
 class Readiness(Result):
     status: str
+    reasons: tuple[str, ...] = ()
+    """Why it is `degraded`: it takes requests, but something does not work for now."""
 
     @property
     def is_ready(self) -> bool:
-        return self.status == "ready"
+        return self.status in ("ready", "degraded")
