@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import openai
@@ -258,6 +259,28 @@ def test_the_adapters_of_a_dead_replica_are_answered_by_the_other_at_once(fleet:
         home.start()
     fleet.balancer.wait_until_up(*BOTH)
     assert fleet.placement() == before
+
+
+@pytest.mark.parametrize("dead", BOTH)
+def test_also_when_the_other_has_so_much_to_do_that_it_would_get_no_more(
+    tmp_path: Path, dead: str
+) -> None:
+    """The checks are so rare that they cannot be what helps."""
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(ReplicaStub(name)) for name in BOTH)
+        addresses = [first.address, second.address]
+        balancer = Balancer(addresses, tmp_path / "log", CHECK_INTERVAL="60s")
+        fleet = Fleet(first, second, stack.enter_context(balancer))
+        stack.enter_context(fleet.client)
+        balancer.wait_until_up(*BOTH)
+        lost = [model for model, name in fleet.placement().items() if name == dead]
+        busy = second if dead == first.name else first
+        busy.is_holding = True
+        fleet.replica(dead).stop()
+        for _ in range(8):
+            fleet.hold(stack, "held")
+        assert {fleet.ask(model) for model in lost} == {busy.name}
+        busy.is_holding = False
 
 
 def test_a_request_that_a_replica_has_seen_is_never_sent_to_another(fleet: Fleet) -> None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from tests.fleet.run import FULL, SHORT, run
+from tests.haproxy import BINARY
+from tests.redis_server import redis_binary
 
 
 def main() -> int:
@@ -18,6 +20,9 @@ def main() -> int:
     arguments = parser.parse_args()
     # As Ctrl-C: what was started is ended on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if BINARY is None or redis_binary() is None:
+        print("a fleet needs haproxy and redis-server, e.g. `apt-get install haproxy`")  # noqa: T201
+        return 2
     report = asyncio.run(run(SHORT if arguments.quick else FULL))
     print(report.table())  # noqa: T201
     if arguments.json:

@@ -3,18 +3,29 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 import httpx
 
 from tests.fleet.answers import Files
-from tests.fleet.ledger import ABSENT, Ledger
+from tests.fleet.ledger import ABSENT, Ledger, Target
 
 PATIENCE_SECONDS = 90.0
 PAUSE_SECONDS = 0.2
 
 Call = Callable[[], Awaitable[httpx.Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Of an upload on the replica that did not take it, from its acknowledgement."""
+
+    acknowledged: float
+    seconds_until_known: float
+    seconds_until_answered: float
+    """A first token included, which takes its turn beside the load."""
 
 
 class NotDone(Exception):
@@ -31,8 +42,7 @@ class Changes:
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()
         """`refused` by 503, `cut` by a replica's end, `stale` by 412, `raced` in rounds."""
-        self.seconds_until_usable: list[float] = []
-        """On the replica that did not take the upload, from its acknowledgement."""
+        self.arrivals: list[Arrival] = []
 
     async def publish(self, name: str, files: Files) -> int:
         """Its version."""
@@ -96,38 +106,46 @@ class Changes:
         self.ledger.revoked_keys[key] = secret
         self.ledger.num_acknowledged += 1
 
-    async def race(self, name: str, versions: tuple[int, int]) -> None:
-        """Two moves on the same ETag, one to each replica: at most one may win."""
+    async def race(self, name: str, turn: int) -> None:
+        """Two moves on the same ETag, one to each replica: at most one may win. Each is a change,
+        whatever was before: weights that no turn had."""
         try:
-            etag = (await self.replicas[0].get(f"/v1/adapters/{name}")).headers.get("etag")
+            seen = await self.replicas[0].get(f"/v1/adapters/{name}")
         except httpx.TransportError:
             return
-        if etag is None:
+        if seen.status_code != 200:
             return
+        targets: list[Target] = [{"1": 2 * turn + number, "2": 1} for number in (1, 2)]
         answers = await asyncio.gather(
             *(
                 replica.patch(
                     f"/v1/adapters/{name}",
-                    json={"aliases": {"raced": version}},
-                    headers={"If-Match": etag},
+                    json={"aliases": {"raced": target}},
+                    headers={"If-Match": seen.headers["etag"]},
                 )
-                for replica, version in zip(self.replicas, versions, strict=True)
+                for replica, target in zip(self.replicas, targets, strict=True)
             ),
             return_exceptions=True,
         )
+        self._judge_race(name, targets, answers)
+
+    def _judge_race(
+        self, name: str, targets: list[Target], answers: list[httpx.Response | BaseException]
+    ) -> None:
         self.counts["raced"] += 1
-        before = self.ledger.names[name]
-        winners = []
-        for answer, version in zip(answers, versions, strict=True):
+        before, winners = self.ledger.names[name], []
+        for target, answer in zip(targets, answers, strict=True):
             if isinstance(answer, httpx.TransportError):
                 self.counts["cut"] += 1
-                self.ledger.doubt(name, before.moved("raced", version))
+                self.ledger.doubt(name, before.moved("raced", target))
             elif isinstance(answer, BaseException):
                 raise answer
             elif answer.status_code == 200:
-                winners.append(version)
+                winners.append(target)
+            elif answer.status_code not in (404, 412, 503):
+                self.problems.append(f"race for {name}: {answer.status_code} {answer.text[:300]}")
         if len(winners) > 1:
-            self.problems.append(f"two moves of {name} on ETag {etag} were both acknowledged")
+            self.problems.append(f"two moves of {name} on one ETag were both acknowledged")
         elif winners:
             self.ledger.acknowledge(name, before.moved("raced", winners[0]))
 
@@ -162,9 +180,12 @@ class Changes:
     async def _wait_until_usable(self, model: str, taken_by: str) -> None:
         acknowledged = monotonic()
         for number, replica in enumerate(self.replicas, 1):
-            is_usable = await self._wait_until(lambda one: _generates(one, model), [replica])
-            if is_usable and taken_by and taken_by != f"replica-{number}":
-                self.seconds_until_usable.append(monotonic() - acknowledged)
+            is_known = await self._wait_until(lambda one: _knows(one, model), [replica])
+            if is_known and taken_by and taken_by != f"replica-{number}":
+                seconds = monotonic() - acknowledged
+                if await self._wait_until(lambda one: _generates(one, model), [replica]):
+                    whole = monotonic() - acknowledged
+                    self.arrivals.append(Arrival(acknowledged, seconds, whole))
 
     async def _wait_until(
         self,
@@ -196,10 +217,15 @@ class Changes:
         return answer.status_code == 200 and body["aliases"].get(alias) == version
 
 
+async def _knows(replica: httpx.AsyncClient, model: str) -> bool:
+    answer = await replica.get(f"/v1/models/{model}")
+    # A replica that drains is about to start again.
+    return answer.status_code in (200, 503)
+
+
 async def _generates(replica: httpx.AsyncClient, model: str) -> bool:
     body = {"model": model, "prompt": "1 =>", "max_tokens": 1, "temperature": 0}
     answer = await replica.post("/v1/completions", json=body)
-    # A replica that drains is about to start again.
     return answer.status_code in (200, 503)
 
 

@@ -51,10 +51,16 @@ class Fleet:
                 await asyncio.sleep(0.05)
 
     def served_by(self) -> dict[str, str]:
-        """By request id, who was last asked for an answer."""
+        """By request id, who was last asked for an answer. Where a replica ends before it answers
+        a request that is not the first on its client's connection, HAProxy closes that without a
+        word, and writes none: see `is_finished`."""
         lines = self.balancer.log.splitlines()
         found = (match for line in lines if (match := _LOG_LINE.search(line)))
         return {match["request_id"]: match["server"] for match in found}
+
+    def is_finished(self, request_id: str) -> bool:
+        """Whether some replica has come to its end: one that is killed never does."""
+        return any(request_id in replica.log for replica in self.replicas)
 
     @contextmanager
     def blind_balancer(self) -> Iterator[Balancer]:

@@ -8,22 +8,24 @@ from typing import Any
 
 import httpx
 
+Target = int | dict[str, int]
+"""Where an alias leads: a version, or several with their weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class NameState:
-    """Of one name. Versions: number → digest; aliases lead to one version each."""
+    """Of one name. Versions: number and digest."""
 
     versions: tuple[tuple[int, str], ...] = ()
     current: int | None = None
-    aliases: tuple[tuple[str, int], ...] = ()
+    aliases: tuple[tuple[str, Target], ...] = ()
 
     def published(self, version: int, digest: str) -> "NameState":
         others = tuple(one for one in self.versions if one[0] != version)
         return replace(self, versions=tuple(sorted((*others, (version, digest)))), current=version)
 
-    def moved(self, alias: str, version: int) -> "NameState":
-        others = tuple(one for one in self.aliases if one[0] != alias)
-        return replace(self, aliases=tuple(sorted((*others, (alias, version)))))
+    def moved(self, alias: str, target: Target) -> "NameState":
+        return replace(self, aliases=tuple(sorted({**dict(self.aliases), alias: target}.items())))
 
 
 ABSENT = NameState()
@@ -109,5 +111,5 @@ def state_of(adapter: dict[str, Any]) -> NameState:
     return NameState(
         tuple(sorted((one["version"], one["digest"]) for one in adapter["versions"])),
         next((one["version"] for one in adapter["versions"] if one["current"]), None),
-        tuple(sorted((alias, one) for alias, one in adapter["aliases"].items())),
+        tuple(sorted(adapter["aliases"].items())),
     )

@@ -115,12 +115,16 @@ async def _streamed(response: httpx.Response, outcome: Outcome) -> str | None:
 
 
 class Load:
-    """A closed loop: each client sends its next request when the last one is answered."""
+    """A closed loop: each client sends its next request when the last one is answered, and
+    `think_s` have gone by."""
 
-    def __init__(self, url: str, key: str, catalog: Catalog, seed: int = 0) -> None:
+    def __init__(
+        self, url: str, key: str, catalog: Catalog, *, seed: int = 0, think_s: float = 0.0
+    ) -> None:
         self.catalog = catalog
         self.outcomes: list[Outcome] = []
-        self._url, self._key, self._seed = url, key, seed
+        self._url, self._key = url, key
+        self._seed, self._think_s = seed, think_s
         self._clients: list[asyncio.Task[None]] = []
         self._is_over = False
 
@@ -140,8 +144,7 @@ class Load:
                 model, question = self.catalog.pick(draw)
                 outcome = await ask(client, model, question, stream=draw.random() < 0.5)
                 self.outcomes.append(outcome)
-                if outcome.problem:
-                    await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1 if outcome.problem else self._think_s)
 
 
 def new_client(url: str, key: str) -> httpx.AsyncClient:

@@ -7,8 +7,9 @@ from typing import Any
 
 from tests.bench.machine_class import machine_class
 from tests.bench.traffic import percentile
+from tests.fleet.changes import Arrival
 from tests.fleet.load import Outcome
-from tests.fleet.scenarios import Kill, Phase
+from tests.fleet.scenarios import REDIS_AWAY, Kill, Phase
 
 
 def died_with(outcome: Outcome, kills: Sequence[Kill]) -> bool:
@@ -27,7 +28,7 @@ class Report:
     kills: list[Kill] = field(default_factory=list)
     restart_codes: list[int] = field(default_factory=list)
     overlong: str = ""
-    seconds_until_usable: list[float] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     acknowledged: int = 0
     missing: list[str] = field(default_factory=list)
@@ -66,7 +67,6 @@ class Report:
         return next((p.name for p in self.phases if p.start <= outcome.ended <= p.end), "between")
 
     def body(self) -> dict[str, Any]:
-        usable = [1000 * one for one in self.seconds_until_usable]
         dead = [one for one in self.outcomes if one.problem and self.is_excused(one)]
         return {
             "form": self.form,
@@ -83,17 +83,36 @@ class Report:
             "seconds_until_kill_noticed": [round(k.seconds_until_noticed, 2) for k in self.kills],
             "seconds_until_back": [round(kill.seconds_until_back, 2) for kill in self.kills],
             "stream_longer_than_drain": self.overlong,
-            "upload_usable_on_other_replica_ms": {
-                "uploads": len(usable),
-                "median": round(percentile(usable, 0.5), 1),
-                "p99": round(percentile(usable, 0.99), 1),
-            },
+            "upload_known_to_other_replica_ms": _milliseconds(
+                [one.seconds_until_known for one in self._told()]
+            ),
+            "upload_answered_by_other_replica_ms": _milliseconds(
+                [one.seconds_until_answered for one in self._told()]
+            ),
+            "upload_known_at_latest_while_redis_is_away_s": round(
+                max((one.seconds_until_known for one in self._untold()), default=0.0), 1
+            ),
             "changes": {"acknowledged": self.acknowledged, **self.counts},
             "acknowledged_and_lost": len(self.missing),
             "quota": {"limit": self.quota[1], "most_in_a_minute": self.quota[0]},
             "adapter_in_memory": {name: round(rate, 4) for name, rate in self.hit_rates.items()},
             "failures": self.failures(),
         }
+
+    def _told(self) -> list[Arrival]:
+        untold = self._untold()
+        return [one for one in self.arrivals if one not in untold]
+
+    def _untold(self) -> list[Arrival]:
+        """Under way while Redis was away: the other replica had to look for itself."""
+        outages = [phase for phase in self.phases if phase.name == REDIS_AWAY]
+        return [
+            one
+            for one in self.arrivals
+            for phase in outages
+            if one.acknowledged <= phase.end
+            and one.acknowledged + one.seconds_until_known >= phase.start
+        ]
 
     def _by_phase(self) -> dict[str, dict[str, int]]:
         counts: dict[str, dict[str, int]] = {}
@@ -119,3 +138,10 @@ class Report:
         lines += ["", *(f"FAILED: {one}" for one in failures[:40])]
         lines.append(f"{len(failures)} failures" if failures else "nothing was lost")
         return "\n".join(lines)
+
+
+def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    values = [1000 * one for one in seconds]
+    shares = {"median": 0.5, "p90": 0.9, "p99": 0.99}
+    figures = {name: round(percentile(values, share), 1) for name, share in shares.items()}
+    return {"uploads": len(seconds), **figures}

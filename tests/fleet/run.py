@@ -3,6 +3,7 @@
 import asyncio
 import random
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ RECONCILED_SECONDS = 30.0
 class Plan:
     name: str
     num_clients: int
+    think_s: float
     num_operators: int
     pause_s: float
     """Of an operator between two turns."""
@@ -37,14 +39,41 @@ class Plan:
     outage_s: float
     routing_s: float
     """For each kind of routing; 0 = not compared."""
-    settings: dict[str, object]
     checks: str
     """How often the balancer asks replicas; more often than in production where time is short."""
+    settings: Mapping[str, object]
+    """The drain delay is longer than two checks."""
 
 
-SMALL_MEMORY: dict[str, object] = {"device_adapter_bytes": 3 << 20, "host_adapter_bytes": 4 << 20}
-FULL = Plan("full", 8, 2, 1.0, 15.0, (0, 1), 6.0, 10.0, 20.0, SMALL_MEMORY, "1s")
-SHORT = Plan("short", 4, 1, 0.5, 1.0, (0,), 0.5, 2.0, 0.0, {}, "200ms")
+SMALL_MEMORY = {"device_adapter_bytes": 3 << 20, "host_adapter_bytes": 4 << 20}
+FULL = Plan(
+    name="full",
+    num_clients=8,
+    think_s=0.0,
+    num_operators=2,
+    pause_s=1.0,
+    calm_s=15.0,
+    kills=(0, 1),
+    alone_s=6.0,
+    outage_s=10.0,
+    routing_s=20.0,
+    checks="1s",
+    settings={**SMALL_MEMORY, "drain_delay_s": 4.0},
+)
+SHORT = Plan(
+    name="short",
+    num_clients=4,
+    think_s=0.1,
+    num_operators=1,
+    pause_s=0.5,
+    calm_s=1.0,
+    kills=(0,),
+    alone_s=0.5,
+    outage_s=2.0,
+    routing_s=0.0,
+    checks="200ms",
+    settings={"drain_delay_s": 1.0},
+)
 
 
 async def run(plan: Plan, **settings: object) -> Report:
@@ -62,7 +91,7 @@ class _Run:
         self.ledger = Ledger()
         self.changes = Changes(self.ledger, fleet.operator, fleet.clients)
         self.catalog: Catalog = demo_catalog(random.Random(1))
-        self.load = Load(fleet.balancer.url, OPERATOR, self.catalog)
+        self.load = Load(fleet.balancer.url, OPERATOR, self.catalog, think_s=plan.think_s)
         self.operators = Operators(self.changes, self.catalog, fleet.work, plan.pause_s)
         self.greedy = Greedy(limit=60)
 
@@ -95,8 +124,8 @@ class _Run:
         for number in plan.kills:
             with phase(report.phases, f"kill of {number + 1}"):
                 report.kills.append(await scenarios.kill(fleet, number, plan.alone_s))
-        with phase(report.phases, "Redis away"):
-            await scenarios.redis_outage(fleet, plan.outage_s)
+        with phase(report.phases, scenarios.REDIS_AWAY):
+            report.problems += await scenarios.redis_outage(fleet, plan.outage_s)
         with phase(report.phases, "Redis back, empty"):
             await asyncio.sleep(plan.calm_s)
         with phase(report.phases, "rolling restart"):
@@ -104,16 +133,24 @@ class _Run:
 
     async def _judge(self) -> None:
         report = self.report
-        served_by = self.fleet.served_by()
-        for one in self.load.outcomes:
-            one.replica = one.replica or served_by.get(one.request_id, "")
+        self._attribute()
         report.outcomes = self.load.outcomes
         report.problems += [*self.changes.problems, *self.greedy.problems]
-        report.seconds_until_usable = self.changes.seconds_until_usable
+        report.arrivals = self.changes.arrivals
         report.counts = dict(self.changes.counts)
         report.acknowledged = self.ledger.num_acknowledged
         report.quota = (self.greedy.most_in_a_window, self.greedy.limit)
         report.missing = await self.ledger.missing(self.fleet.clients, RECONCILED_SECONDS)
+
+    def _attribute(self) -> None:
+        """What nobody has answered was with a replica that was killed in between: no other has
+        come to its end."""
+        served_by = self.fleet.served_by()
+        for one in self.load.outcomes:
+            one.replica = one.replica or served_by.get(one.request_id, "")
+            if not one.replica and not self.fleet.is_finished(one.request_id):
+                meanwhile = (k for k in self.report.kills if one.started <= k.at <= one.ended)
+                one.replica = next((kill.replica for kill in meanwhile), "")
 
     async def _compare_routing(self) -> None:
         plan, report = self.plan, self.report

@@ -12,6 +12,9 @@ import httpx
 
 from tests.fleet.fleet import NAMES, Fleet
 
+NOTICED_SECONDS = 30.0
+REDIS_AWAY = "Redis away"
+
 
 @dataclass(slots=True)
 class Phase:
@@ -67,11 +70,30 @@ async def rolling_restart(fleet: Fleet, last_settings: dict[str, object]) -> lis
     return codes
 
 
-async def redis_outage(fleet: Fleet, seconds: float) -> None:
-    """It comes back with nothing."""
+async def redis_outage(fleet: Fleet, seconds: float) -> list[str]:
+    """It comes back with nothing. What was not as it has to be meanwhile."""
     await asyncio.to_thread(fleet.redis.kill)
+    problems = []
+    for replica, client in zip(fleet.replicas, fleet.clients, strict=True):
+        problems += [f"{replica.name}: {one}" for one in await _degraded(client)]
     await asyncio.sleep(seconds)
     await asyncio.to_thread(fleet.redis.start)
+    return problems
+
+
+async def _degraded(client: httpx.AsyncClient) -> list[str]:
+    """Once it has noticed that Redis is away."""
+    async with asyncio.timeout(NOTICED_SECONDS):
+        while True:
+            ready = await client.get("/ready")
+            if ready.json()["status"] == "degraded":
+                break
+            await asyncio.sleep(0.05)
+    change = await client.post("/v1/keys", json={"role": "use"})
+    problems = [] if ready.status_code == 200 else [f"/ready is {ready.status_code}: no balancer"]
+    if change.status_code != 503 or not change.headers.get("retry-after", "").isdigit():
+        problems.append(f"a change while Redis is away is {change.status_code} {change.text[:200]}")
+    return problems
 
 
 OVERLONG: dict[str, object] = {"drain_timeout_s": 0.5, "drain_delay_s": 0}

@@ -28,12 +28,13 @@ class Operators:
         draw = random.Random(f"operator {number}")
         contested = f"contested-{number}"
         try:
-            versions = [await self._publish(contested, "roman", 2 * number + n) for n in (0, 1)]
+            for version in (1, 2):
+                await self._publish(contested, "roman", 2 * number + version)
             turn = 0
             while not self._is_over:
                 turn += 1
                 await self._turn(f"{number}-{turn}", draw.choice(SMALL_TASKS), draw)
-                await self._changes.race(contested, (versions[0], versions[1]))
+                await self._changes.race(contested, turn)
                 await self._changes.make_key(revoke=turn % 2 == 0)
                 await asyncio.sleep(self._pause_s)
         except NotDone as error:
