@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.access.keys import Key, Secret
+from service.access.tenants import Tenant, TenantState
 from service.adapters.backends.counters import Counters
 from service.adapters.backends.memory_counters import MemoryCounters
 from service.api.dependencies import BuildInfo, Services
@@ -32,7 +34,7 @@ from service.handlers.warming import Warmer
 from service.metrics import Metrics
 from service.settings import Settings
 from service.telemetry import Telemetry, Tracer, configure_logging
-from service.tenancy import UNLIMITED, TenantLimits
+from service.tenancy import UNLIMITED, Role, TenantLimits
 from tests.fakes import (
     FakeEngine,
     FakeOwners,
@@ -70,6 +72,15 @@ class World:
         """The settings and the limits must be made before."""
         keys = Settings(base_model="tiny", **self.settings).api_keys()
         return Access.over(self.logs, self.audit, keys, self.owners, default_limits=self.limits)
+
+    def new_key(self, tenant: str, role: Role, min_priority: int = 0) -> str:
+        """Of a tenant that is there from now on."""
+        if self.access.book.get(tenant) is None:
+            self.access.book.put(tenant, TenantState(Tenant(tenant, created_at=0)))
+        secret = Secret.new()
+        key = Key(secret.id, tenant, role, secret.digest, secret.ending, created_at=0)
+        self.access.ring.put(replace(key, min_priority=min_priority))
+        return secret.text
 
     @cached_property
     def usage(self) -> UsageLedger:

@@ -5,7 +5,6 @@ from typing import Any
 import httpx
 import pytest
 
-from service.access.keys import Key, Secret
 from service.tenancy import Role
 from tests.api.conftest import World, run
 
@@ -22,9 +21,7 @@ def ask(world: World, method: str, path: str, key: str | None = None, **fields: 
 
 
 def new_key(world: World, tenant: str, role: Role) -> str:
-    secret = Secret.new()
-    world.access.ring.put(Key(secret.id, tenant, role, secret.digest, secret.ending, created_at=0))
-    return secret.text
+    return world.new_key(tenant, role)
 
 
 @pytest.mark.parametrize("operator_keys", [(), ("op",)], ids=["open", "closed"])

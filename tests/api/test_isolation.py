@@ -10,7 +10,6 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from service.access.keys import Key, Secret
 from service.adapters.files import CONFIG
 from service.adapters.verdict import Verdict
 from service.app import create_app
@@ -56,11 +55,7 @@ class Town:
         self.client = TestClient(self.app, raise_server_exceptions=False)
 
     def key(self, tenant: str, role: Role = Role.ADMIN) -> str:
-        secret = Secret.new()
-        self.world.access.ring.put(
-            Key(secret.id, tenant, role, secret.digest, secret.ending, created_at=0)
-        )
-        return secret.text
+        return self.world.new_key(tenant, role)
 
     def ask(self, method: str, path: str, key: str, **fields: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {key}", "x-request-id": "same"}

@@ -2,7 +2,6 @@
 
 import pytest
 
-from service.access.keys import Key, Secret
 from service.tenancy import Role
 from tests.api.conftest import World
 from tests.api.test_auth import ask
@@ -10,20 +9,8 @@ from tests.api.test_fields import BOTH, ROUTES, post, refused
 
 
 def keyed(world: World, min_priority: int, tenant: str = "team-a", role: Role = Role.USE) -> str:
-    secret = Secret.new()
     world.settings["api_key"] = ("op",)
-    world.access.ring.put(
-        Key(
-            secret.id,
-            tenant,
-            role,
-            secret.digest,
-            secret.ending,
-            created_at=0,
-            min_priority=min_priority,
-        )
-    )
-    return secret.text
+    return world.new_key(tenant, role, min_priority)
 
 
 @BOTH
