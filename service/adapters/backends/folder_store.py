@@ -25,7 +25,7 @@ def folder_backends(root: Path, replica: str | None = None) -> StoreBackends:
     return StoreBackends(
         logs=RecordFiles(private, hold.work),
         originals=OriginalFiles(private / "objects", private / "removed", hold.work),
-        usage=UsageFiles(private / "usage", hold.work),
+        usage=UsageFiles(private / "usage", hold.work, replica=replica),
         hold=hold,
         work=hold.work,
         shipped=root,

@@ -1,6 +1,7 @@
 """`UsageStore` in a folder: `<folder>/<day>.json`, replaced as a whole whenever something is added.
 
-One process owns the folder at a time, and one thread at a time adds.
+Who is one of several replicas has a file of its own, `<folder>/<day>.<replica>.json`: no file has
+two writers, and a day is the sum of its files. One thread at a time adds.
 """
 
 import json
@@ -20,14 +21,22 @@ MAX_ROWS = 10_000
 
 
 class UsageFiles:
-    def __init__(self, folder: Path, temporary: Path, max_rows: int = MAX_ROWS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        temporary: Path,
+        max_rows: int = MAX_ROWS,
+        replica: str | None = None,
+    ) -> None:
         """`temporary` lies on the same disk."""
         self._folder = folder
+        self._suffix = ".json" if replica is None else f".{replica}.json"
         self._temporary = temporary
         self._max_rows = max_rows
 
     def add(self, day: date, rows: Rows) -> None:
-        total = dict(self.read(day))
+        path = self._folder / f"{day.isoformat()}{self._suffix}"
+        total = dict(_read(path, day))
         for key, usage in rows.items():
             add_row(total, key, usage, self._max_rows)
         if not self._folder.is_dir():
@@ -36,18 +45,24 @@ class UsageFiles:
         data = json.dumps({"rows": [[*astuple(k), *astuple(u)] for k, u in total.items()]}).encode()
         draft = self._temporary / f"usage-{uuid.uuid4().hex}"
         durable.write_file(draft, "usage.file", lambda file: file.write(data))
-        durable.rename(draft, self._path(day), "usage")
+        durable.rename(draft, path, "usage")
 
     def read(self, day: date) -> Rows:
-        try:
-            return dict(_parse(json.loads(self._path(day).read_bytes())))
-        except FileNotFoundError:
-            return {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"The usage of {day} in the store is damaged.") from error
+        total: dict[UsageKey, Usage] = {}
+        for path in self._folder.glob(f"{day.isoformat()}.*json"):
+            for key, usage in _read(path, day).items():
+                total[key] = total.get(key, Usage()) + usage
+        return total
 
-    def _path(self, day: date) -> Path:
-        return self._folder / f"{day.isoformat()}.json"
+
+def _read(path: Path, day: date) -> Rows:
+    """Of one writer; nothing when it has not written on that day."""
+    try:
+        return dict(_parse(json.loads(path.read_bytes())))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"The usage of {day} in the store is damaged.") from error
 
 
 def _parse(document: Any) -> Iterator[tuple[UsageKey, Usage]]:

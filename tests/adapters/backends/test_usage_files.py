@@ -46,6 +46,15 @@ def test_what_is_added_adds_up(files: UsageFiles, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["usage"]
 
 
+def test_replicas_add_beside_each_other(files: UsageFiles, tmp_path: Path) -> None:
+    files.add(DAY, {KEY: ONE})
+    for replica in ("a", "b", "a"):
+        UsageFiles(tmp_path / "usage", tmp_path, replica=replica).add(DAY, {KEY: ONE})
+    assert files.read(DAY) == {KEY: ONE + ONE + ONE + ONE}
+    names = sorted(path.name for path in (tmp_path / "usage").iterdir())
+    assert names == ["2026-03-05.a.json", "2026-03-05.b.json", "2026-03-05.json"]
+
+
 def test_a_day_has_a_bounded_number_of_rows(tmp_path: Path) -> None:
     files = UsageFiles(tmp_path / "usage", tmp_path, max_rows=2)
     for name in "abcd":
