@@ -51,6 +51,7 @@ class AdapterStore:
         self._journal = Journal(self.logs)
         self._histories: Mapping[str, NameHistory] = {}
         self._manifests: Mapping[str, Manifest] = {}
+        self._changes: dict[str, tuple[NameHistory, NameHistory]] = {}
         self._is_open = False
 
     def open(self, *, is_tidied: bool = True) -> None:
@@ -99,6 +100,11 @@ class AdapterStore:
 
     def history(self, name: str) -> NameHistory:
         return self._histories.get(name) or NameHistory()
+
+    def last_change(self, name: str) -> tuple[NameHistory, NameHistory] | None:
+        """What the last change that this process made of the name was decided on, and what it made
+        of it; others may have changed more between two of them."""
+        return self._changes.get(name)
 
     def owns(self, tenant: str, *, with_deleted: bool) -> bool:
         """Whether it has adapters, or such as were deleted and can come back."""
@@ -340,7 +346,9 @@ class AdapterStore:
         except FileExistsError:
             self.refresh(name)
             return False
-        self._histories = {**self._histories, name: history.after(operation)}
+        changed = history.after(operation)
+        self._histories = {**self._histories, name: changed}
+        self._changes[name] = history, changed
         return True
 
 

@@ -24,10 +24,13 @@ class NameAudit:
 
         The caller holds the lock of changes, so the order of the log is that of the changes.
         """
-        before = {name: _state(self._store.history(name)) for name in names}
+        before = {name: self._store.last_change(name) for name in names}
         yield
         for name in names:
-            old, new = before[name], _state(self._store.history(name))
+            change = self._store.last_change(name)
+            if change is None or change is before[name]:
+                continue
+            old, new = map(_state, change)
             if old != new:
                 await self._audit.record(
                     action,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service.adapters.backends.folder_store import folder_backends
+from service.adapters.backends.store_backends import StoreBackends
 from service.adapters.compiling import Compiler
 from service.adapters.disk_cache import DiskCache
 from service.adapters.limits import AdapterLimits
@@ -19,6 +20,7 @@ from service.compiler.launcher import ChildCompiler
 from service.core import AdapterRef
 from service.handlers.adapter_views import PublishResult
 from service.handlers.adapters import AdapterService
+from service.handlers.changes import always
 from service.handlers.verification import Verifier
 from service.tenancy import UNLIMITED, TenantLimits
 
@@ -40,11 +42,14 @@ class House:
     """Of every tenant."""
     skipped_s: float = 0.0
     """How far this control plane's clock is ahead."""
+    backends: StoreBackends | None = None
+    """By default those of a process that owns the folder."""
+    may_change: Callable[[], bool] = always
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         self.unloaded: list[str] = []
-        self.store = AdapterStore(folder_backends(self.root), self.limits)
+        self.store = AdapterStore(self.backends or folder_backends(self.root), self.limits)
         self.compiler = self.compiler or ChildCompiler(
             self.base, self.limits, is_base_strict=self.is_base_strict
         )
@@ -72,6 +77,7 @@ class House:
             pin=self._pin,
             pinned_bytes=self.pinned_bytes,
             clock=self._now,
+            may_change=self.may_change,
             limits_of=lambda tenant: self.tenant_limits,
         )
 
