@@ -11,7 +11,7 @@ URL ?= http://127.0.0.1:$(PORT)
 export REPERTOIRE_PORT ?= $(PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test test-crash test-kinds test-fuzz bench-eviction bench-fairness fleet support-table lint format demo-eval clean
+.PHONY: help install install-dev serve test test-crash test-kinds test-fuzz bench-eviction bench-fairness bench-fleet-lag fleet support-table lint format demo-eval clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ bench-eviction: install-dev ## eviction policies compared on a Zipf trace
 
 bench-fairness: install-dev ## streams beside a storm of cold adapters; shares under unequal load
 	$(BIN)/python -m tests.bench.fairness
+
+bench-fleet-lag: install-dev ## how soon one replica serves what another has acknowledged
+	$(BIN)/python -m tests.bench.fleet_lag
 
 fleet: install-dev ## two replicas, Redis, balancer: load, kills, an outage, a rolling restart (REPORT=…)
 	$(BIN)/python -m tests.fleet $(if $(REPORT),--json $(REPORT))
