@@ -5,14 +5,17 @@ and attention during it. One object per engine, owned by the engine thread, neve
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
 from service.core import NO_SLOT
 from service.model.native.attention import MAX_SEGMENT_ROWS, RowTable
-from service.model.native.library import Native
 from service.model.native.terms import MAX_RUN_ROWS, RunTable
 from service.step import Segment, Step, VirtualRow
+
+if TYPE_CHECKING:
+    from service.model.native.library import Native
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ def by_rows(segments: list[Segment], value: Callable[[Segment], int]) -> list[in
 class StepContext:
     """Everything but `segments` is derived from the step once, not once per layer."""
 
-    native: Native | None = None
+    native: "Native | None" = None
     """The same from step to step."""
     rows: RowRuns = field(default_factory=RowRuns)
     """For sites that see all rows."""

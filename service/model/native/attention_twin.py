@@ -1,16 +1,20 @@
-"""The native attention beside a plain softmax over gathered keys and values."""
+"""The native attention beside its twin, `attend` of model/attention.py."""
 
 from typing import Any
 
 import torch
 
-from service.model.native.attention import LayerCache, NativeAttention, RowTable
+from service.model.attention import alibi_mask, attend, block_tables, causal_mask
+from service.model.kv_store import KVStore, LayerShape
+from service.model.lanes.ragged import write_index
+from service.model.native.attention import NativeAttention, RowTable
 from service.step import Segment
 
 _BLOCK_SIZE = 4
 _HEADS, _KV_HEADS, _KEY_DIM, _VALUE_DIM = 6, 2, 43, 24
 """Sizes that no vector width divides."""
 _SCATTERED = [9, 1, 8, 0, 6, 2, 5, 4, 3, 10]
+_CPU = torch.device("cpu")
 
 
 def equals(native: NativeAttention) -> bool:
@@ -36,55 +40,42 @@ def _is_equal(native: NativeAttention, options: dict[str, Any], generator: torch
         Segment("b", first_row=1, num_rows=1, context_len=37, block_table=_SCATTERED),
         Segment("c", first_row=2, num_rows=3, context_len=5, block_table=[12, 11]),
     ]
-    num_rows, num_slots = 5, 13 * _BLOCK_SIZE
-    cache = LayerCache(
-        draw(num_slots, _KV_HEADS, _KEY_DIM), draw(num_slots, _KV_HEADS, _VALUE_DIM), _BLOCK_SIZE
-    )
+    num_rows, num_blocks = 5, 13
+    shape = LayerShape(_KV_HEADS, _KEY_DIM, _VALUE_DIM)
+    store = KVStore({0: shape}, num_blocks, _BLOCK_SIZE, native.dtype, _CPU)
+    cache = store.layer(0)
+    cache.keys.copy_(draw(*cache.keys.shape))
+    cache.values.copy_(draw(*cache.values.shape))
     # As models make them: heads in front of rows.
     query = draw(_HEADS, num_rows, _KEY_DIM).transpose(0, 1)
     key = draw(_KV_HEADS, num_rows, _KEY_DIM).transpose(0, 1)
     value = draw(_KV_HEADS, num_rows, _VALUE_DIM).transpose(0, 1)
-    slots = torch.tensor(
-        [_slot(one, p) for one in segments for p in range(one.context_len, one.end)]
-    )
+    slots = torch.tensor(write_index(segments, _BLOCK_SIZE))
     out = torch.zeros(num_rows, _HEADS, _VALUE_DIM, dtype=native.dtype)
     if not native.takes(query, key, value):
         return False
     native.write_and_attend(RowTable(segments), slots, query, key, value, cache, out, options)
     is_written = torch.equal(cache.keys[slots], key) and torch.equal(cache.values[slots], value)
-    twin = torch.cat([_attended(one, query, cache, options) for one in segments])
+    twin = torch.cat([_attended(one, query, store, options) for one in segments])
     tolerance = max(4 * torch.finfo(native.dtype).eps, 1e-5)
     return is_written and torch.allclose(out.float(), twin, rtol=tolerance, atol=tolerance)
 
 
 def _attended(
-    segment: Segment, query: torch.Tensor, cache: LayerCache, options: dict[str, Any]
+    segment: Segment, query: torch.Tensor, store: KVStore, options: dict[str, Any]
 ) -> torch.Tensor:
-    """`[rows, H, Dv]` float32."""
-    slots = torch.tensor([_slot(segment, position) for position in range(segment.end)])
-    repeats = _HEADS // _KV_HEADS
-    keys = cache.keys[slots].float().repeat_interleave(repeats, 1)
-    values = cache.values[slots].float().repeat_interleave(repeats, 1)
-    mine = query[segment.first_row : segment.first_row + segment.num_rows].float()
-    scores = torch.einsum("nhd,lhd->hnl", mine, keys)
-    scores *= options.get("scaling") or _KEY_DIM**-0.5
-    if cap := options.get("softcap"):
-        scores = torch.tanh(scores / cap) * cap
-    positions = torch.arange(segment.end)
+    """`[rows, H, Dv]`, in float32 from what is stored."""
+    rows = slice(segment.first_row, segment.first_row + segment.num_rows)
+    keys, values = store.gather(0, block_tables([segment], _BLOCK_SIZE, _CPU))
+    mask = causal_mask([segment], keys.shape[1], options.get("sliding_window"), _CPU)
     if (slopes := options.get("alibi_slopes")) is not None:
-        scores += (slopes[:, None] * positions).to(query.dtype).float()[:, None]
-    own = positions[segment.context_len :, None]
-    hidden = positions > own
-    if window := options.get("sliding_window"):
-        hidden |= positions <= own - window
-    scores = scores.masked_fill(hidden, float("-inf"))
-    if (sinks := options.get("s_aux")) is not None:
-        column = sinks.float().view(-1, 1, 1).expand(-1, segment.num_rows, 1)
-        return torch.einsum(
-            "hnl,lhd->nhd", torch.cat([scores, column], -1).softmax(-1)[..., :-1], values
-        )
-    return torch.einsum("hnl,lhd->nhd", scores.softmax(-1), values)
-
-
-def _slot(segment: Segment, position: int) -> int:
-    return segment.block_table[position // _BLOCK_SIZE] * _BLOCK_SIZE + position % _BLOCK_SIZE
+        mask = alibi_mask(mask, slopes, query.dtype).float()
+    return attend(
+        query[None, rows].float(),
+        keys.float(),
+        values.float(),
+        mask,
+        scaling=options.get("scaling") or _KEY_DIM**-0.5,
+        softcap=options.get("softcap"),
+        sinks=options.get("s_aux"),
+    )[0]
