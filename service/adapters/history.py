@@ -5,7 +5,7 @@ that a folder shipped with the store does not come back after somebody deleted i
 keeps its content until a `Purge` says that it is given up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -229,6 +229,13 @@ class NameHistory:
             digests=set(self.digests),
             deleted=dict(self.deleted),
         )
+
+    def kept_digests(self, given_up: Collection[int] = ()) -> set[str]:
+        """Content of the versions, deleted ones included but for the numbers `given_up`."""
+        live = {version.digest for version in self.versions.values()}
+        return live | {
+            one.version.digest for number, one in self.deleted.items() if number not in given_up
+        }
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now

@@ -219,13 +219,9 @@ class AdapterStore:
     ) -> set[str]:
         """Content of versions, deleted ones included but for the numbers `given_up` by name; of one
         tenant, or of all."""
-        kept = self.live_digests(tenant)
-        for name, history in self._of(tenant):
-            gone = (given_up or {}).get(name, ())
-            kept |= {
-                one.version.digest for number, one in history.deleted.items() if number not in gone
-            }
-        return kept
+        gone = given_up or {}
+        kept = (history.kept_digests(gone.get(name, ())) for name, history in self._of(tenant))
+        return set[str]().union(*kept)
 
     def known_digests(self) -> set[str]:
         """Of everything that was ever a version here."""
@@ -313,7 +309,7 @@ class AdapterStore:
             name: one
             for name, one in histories.items()
             if one.num_operations != self.history(name).num_operations
-            or not found.keys().isdisjoint(_kept([one]))
+            or not found.keys().isdisjoint(one.kept_digests())
         }
         before = _kept(self.history(name) for name in changed)
         self._manifests = {**self._manifests, **found}
@@ -353,9 +349,4 @@ class AdapterStore:
 
 
 def _kept(histories: Iterable[NameHistory]) -> set[str]:
-    """Content of versions, deleted ones included."""
-    kept = set()
-    for history in histories:
-        kept |= {version.digest for version in history.versions.values()}
-        kept |= {one.version.digest for one in history.deleted.values()}
-    return kept
+    return set[str]().union(*(history.kept_digests() for history in histories))
