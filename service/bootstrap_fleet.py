@@ -16,7 +16,7 @@ from service.adapters.backends.redis.announcements import RedisAnnouncements
 from service.adapters.backends.redis.fleet_counters import FleetCounters
 from service.adapters.backends.redis.link import RedisLink
 from service.adapters.backends.redis.mirror import RedisMirror
-from service.adapters.backends.store_backends import StoreBackends, StoreHold
+from service.adapters.backends.store_backends import StoreBackends
 from service.adapters.backends.store_identity import store_identity
 from service.fleet_metrics import FleetCollector, FleetState
 from service.handlers.access import Access
@@ -73,7 +73,7 @@ class Fleet:
         self._logs = FleetLogs(
             backends.logs, RedisMirror(self._link, store_id), self._announcements
         )
-        self.backends: StoreBackends = replace(backends, logs=self._logs, hold=_Held(backends.hold))
+        self.backends: StoreBackends = replace(backends, logs=self._logs)
         self.counters = FleetCounters(self._link)
         self._stats = FollowStats()
         self.collectors = (FleetCollector(self._state),)
@@ -143,16 +143,3 @@ def link_of(settings: Settings, replica: str) -> RedisLink:
     address = parse_address(settings.redis_url.get_secret_value())
     about = {"port": settings.port, "since": int(time.time())}
     return RedisLink(address, settings.redis_key_prefix, replica, about=about)
-
-
-class _Held:
-    """A hold that was taken before."""
-
-    def __init__(self, hold: StoreHold) -> None:
-        self._hold = hold
-
-    def open(self, *, is_tidied: bool) -> None:
-        """Nothing is left to do."""
-
-    def close(self) -> None:
-        self._hold.close()

@@ -43,15 +43,21 @@ class FolderHold:
         self.work = self._private / "tmp"
 
     def open(self, *, is_tidied: bool) -> None:
+        if self._is_open:
+            return
         self._open(fcntl.LOCK_EX)
         if is_tidied:
             for leftover in self.work.iterdir():
                 _remove(leftover)
 
     def close(self) -> None:
-        if self._lock >= 0:
+        if self._is_open:
             os.close(self._lock)
             self._lock = -1
+
+    @property
+    def _is_open(self) -> bool:
+        return self._lock >= 0
 
     def _open(self, operation: int) -> None:
         try:
@@ -59,6 +65,7 @@ class FolderHold:
                 (self._private / name).mkdir(parents=True, exist_ok=True)
             self._take_lock(operation)
         except OSError as error:
+            self.close()
             message = f"The adapter store {self._root} cannot be written."
             raise ConfigurationError(message) from error
 
@@ -85,6 +92,8 @@ class SharedFolderHold(FolderHold):
         self.work = self._scratch.folder
 
     def open(self, *, is_tidied: bool) -> None:  # noqa: ARG002
+        if self._is_open:
+            return
         self._open(fcntl.LOCK_SH)
         try:
             self._scratch.open()

@@ -13,8 +13,9 @@ class StoreHold(Protocol):
     """The right of this process to work on the store."""
 
     def open(self, *, is_tidied: bool) -> None:
-        """Take it, with a `work` folder that holds nothing unless it is not to be tidied. Raises
-        `ConfigurationError` when it is somebody else's, or cannot be reached or written."""
+        """Take it, with a `work` folder that holds nothing unless it is not to be tidied; once is
+        enough. Raises `ConfigurationError` when it is somebody else's, or cannot be reached or
+        written."""
 
     def close(self) -> None: ...
 
