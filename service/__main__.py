@@ -7,8 +7,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from service.cli.command import Operation
 from service.cli.parser import parse_command_line
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
         RebuildArguments,
     )
     from service.settings import Settings
+
+
+class Printable(Protocol):
+    def body(self) -> dict[str, Any]:
+        """As JSON."""
+
+    def lines(self) -> Iterable[str]:
+        """For people."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -94,8 +102,7 @@ def _check(arguments: "CheckArguments") -> int:
         # Python's own exit status would be 1, which says that the adapter was refused.
         structlog.get_logger(__name__).exception("check_failed")
         return 2
-    text = json.dumps(verdict.body(), indent=2) if arguments.is_json else "\n".join(verdict.lines())
-    sys.stdout.write(f"{text}\n")
+    _print(verdict, is_json=arguments.is_json)
     return 0 if verdict.is_accepted else 1
 
 
@@ -103,8 +110,7 @@ def _collect(arguments: "CollectArguments") -> int:
     from service.collect import collect_offline
 
     report = collect_offline(arguments.settings, is_dry_run=arguments.is_dry_run)
-    text = json.dumps(report.body(), indent=2) if arguments.is_json else "\n".join(report.lines())
-    sys.stdout.write(f"{text}\n")
+    _print(report, is_json=arguments.is_json)
     return 0
 
 
@@ -112,9 +118,13 @@ def _rebuild(arguments: "RebuildArguments") -> int:
     from service.rebuild import rebuild_mirror
 
     report = rebuild_mirror(arguments.settings)
-    text = json.dumps(report.body(), indent=2) if arguments.is_json else "\n".join(report.lines())
-    sys.stdout.write(f"{text}\n")
+    _print(report, is_json=arguments.is_json)
     return 0 if report.is_whole else 1
+
+
+def _print(report: Printable, *, is_json: bool) -> None:
+    text = json.dumps(report.body(), indent=2) if is_json else "\n".join(report.lines())
+    sys.stdout.write(f"{text}\n")
 
 
 def _greet(url: str, settings: "Settings") -> None:

@@ -60,16 +60,18 @@ def settle(command: str, given: dict[str, Any]) -> Arguments:
         return resolve_settings(given)
     if command == "gc":
         is_dry_run, is_json = given.pop("dry_run"), given.pop("json")
-        # Settings want a base, which has no part in this.
-        settings = resolve_settings(given | {"host": "127.0.0.1", "base_model": "none"})
-        return CollectArguments(settings, is_dry_run, is_json)
+        return CollectArguments(_without_base(given), is_dry_run, is_json)
     if command == "rebuild":
         is_json = given.pop("json")
-        settings = resolve_settings(given | {"host": "127.0.0.1", "base_model": "none"})
-        return RebuildArguments(settings, is_json)
+        return RebuildArguments(_without_base(given), is_json)
     source, is_json = given.pop("source"), given.pop("json")
     # The variables of a server may lie around here too, but nothing will listen.
     return CheckArguments(resolve_settings(given | {"host": "127.0.0.1"}), source, is_json)
+
+
+def _without_base(given: dict[str, Any]) -> Settings:
+    """Settings want a base, which has no part in what is done to a store alone."""
+    return resolve_settings(given | {"host": "127.0.0.1", "base_model": "none"})
 
 
 def _add_serve(serve: ArgumentParser) -> None:
