@@ -23,6 +23,12 @@ def free_port() -> int:
         return port
 
 
+def environment_of(settings: Mapping[str, object]) -> dict[str, str]:
+    """This process's, with these settings and no others."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("REPERTOIRE_")}
+    return clean | {f"REPERTOIRE_{k.upper()}": str(v) for k, v in settings.items()}
+
+
 class Server:
     def __init__(
         self, base: Path, work: Path, *, store: Path | None = None, **settings: object
@@ -45,13 +51,11 @@ class Server:
         self.store.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("REPERTOIRE_")}
-        given = {f"REPERTOIRE_{k.upper()}": str(v) for k, v in self._settings.items()}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service", "serve"],
                 cwd=ROOT,
-                env=clean | given,
+                env=environment_of(self._settings),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

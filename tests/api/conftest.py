@@ -3,7 +3,6 @@
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -45,6 +44,7 @@ from tests.fakes import (
     adapter_ref,
     base_description,
 )
+from tests.waiting import until
 
 
 @dataclass
@@ -160,10 +160,7 @@ def serve(app: FastAPI) -> Iterator[str]:
 
 
 def wait_until(is_true: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, "did not become true in time"
-        time.sleep(0.005)
+    until(is_true, seconds)
 
 
 def run(work: Any) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.server import ROOT, free_port
+from tests.server import ROOT, environment_of, free_port
 
 START_SECONDS = 90.0
 STOP_SECONDS = 60.0
@@ -115,9 +115,7 @@ class Replica(Process):
         return [sys.executable, "-m", "service", "serve"]
 
     def environment(self) -> Mapping[str, str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("REPERTOIRE_")}
-        given = {f"REPERTOIRE_{k.upper()}": str(v) for k, v in self.settings.items()}
-        return clean | {"OMP_NUM_THREADS": "1"} | given
+        return environment_of(self.settings) | {"OMP_NUM_THREADS": "1"}
 
     async def is_ready(self) -> bool:
         try:
