@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.base import Quantization
 from service.errors import ConfigurationError
 from service.fleet_settings import FleetSettings
+from service.s3_settings import S3Settings
 from service.store_location import BucketLocation, FolderLocation, parse_location
 from service.tenancy import TenantLimits
 
@@ -45,7 +46,7 @@ def _bytes(default: int | None, description: str) -> Any:
     return Field(None if default is None else ByteSize(default), gt=0, description=text)
 
 
-class Settings(FleetSettings, BaseSettings):
+class Settings(S3Settings, FleetSettings, BaseSettings):
     """Frozen: whoever needs another value builds another `Settings`."""
 
     model_config = SettingsConfigDict(
