@@ -14,7 +14,7 @@ export REPERTOIRE_PORT ?= $(PORT)
 .PHONY: help install install-dev serve test test-crash test-kinds test-fuzz bench-eviction bench-fairness bench-fleet-lag fleet support-table lint format demo-eval clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed ## make .venv with what the server needs
 

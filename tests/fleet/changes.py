@@ -41,7 +41,8 @@ class Changes:
         self.ledger, self.balancer, self.replicas = ledger, balancer, replicas
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()
-        """`refused` by 503, `cut` by a replica's end, `stale` by 412, `raced` in rounds."""
+        """`refused` by 503, `cut` by a replica's end, `stale` by 412, `raced` in rounds that had a
+        winner."""
         self.arrivals: list[Arrival] = []
 
     async def publish(self, name: str, files: Files) -> int:
@@ -71,7 +72,7 @@ class Changes:
                     json=wanted,
                     headers=if_match,  # noqa: B023
                 ),
-                allowed=(412,),
+                allowed=412,
             )
             if answer.status_code == 200:
                 break
@@ -82,11 +83,8 @@ class Changes:
         await self._wait_until(lambda one: self._has_alias(one, name, alias, version))
 
     async def delete(self, name: str) -> None:
-        """A 404 is what a repeated delete is told."""
         await self._tried(
-            f"delete of {name}",
-            lambda: self.balancer.delete(f"/v1/adapters/{name}"),
-            allowed=(404,),
+            f"delete of {name}", lambda: self.balancer.delete(f"/v1/adapters/{name}"), repeated=404
         )
         self.ledger.acknowledge(name, ABSENT)
 
@@ -101,7 +99,7 @@ class Changes:
             return
         await self._wait_until(lambda one: _accepts(one, secret))
         await self._tried(
-            f"end of key {key}", lambda: self.balancer.delete(f"/v1/keys/{key}"), allowed=(404,)
+            f"end of key {key}", lambda: self.balancer.delete(f"/v1/keys/{key}"), repeated=404
         )
         self.ledger.revoked_keys[key] = secret
         self.ledger.num_acknowledged += 1
@@ -110,10 +108,11 @@ class Changes:
         """Two moves on the same ETag, one to each replica: at most one may win. Each is a change,
         whatever was before: weights that no turn had."""
         try:
-            seen = await self.replicas[0].get(f"/v1/adapters/{name}")
-        except httpx.TransportError:
+            seen = await _look(self.replicas[0], f"/v1/adapters/{name}")
+        except _GONE:
             return
         if seen.status_code != 200:
+            self.problems.append(f"look at {name}: {seen.status_code} {seen.text[:300]}")
             return
         targets: list[Target] = [{"1": 2 * turn + number, "2": 1} for number in (1, 2)]
         answers = await asyncio.gather(
@@ -132,7 +131,6 @@ class Changes:
     def _judge_race(
         self, name: str, targets: list[Target], answers: list[httpx.Response | BaseException]
     ) -> None:
-        self.counts["raced"] += 1
         before, winners = self.ledger.names[name], []
         for target, answer in zip(targets, answers, strict=True):
             if isinstance(answer, httpx.TransportError):
@@ -142,37 +140,36 @@ class Changes:
                 raise answer
             elif answer.status_code == 200:
                 winners.append(target)
-            elif answer.status_code not in (404, 412, 503):
+            elif answer.status_code not in (412, 503):
                 self.problems.append(f"race for {name}: {answer.status_code} {answer.text[:300]}")
         if len(winners) > 1:
             self.problems.append(f"two moves of {name} on one ETag were both acknowledged")
         elif winners:
+            self.counts["raced"] += 1
             self.ledger.acknowledge(name, before.moved("raced", winners[0]))
 
     async def _tried(
-        self, what: str, call: Call, *, allowed: tuple[int, ...] = ()
+        self, what: str, call: Call, *, allowed: int = 0, repeated: int = 0
     ) -> httpx.Response:
-        """Again after a 503 that says when, and after a cut: every change here may be repeated."""
+        """Again after a 503 that says when, and after a cut: every change here may be repeated.
+        `repeated` is what it is told where the one that was cut has been made."""
         deadline = monotonic() + PATIENCE_SECONDS
+        expected = {allowed}
         while monotonic() < deadline:
-            try:
-                answer = await call()
-            except httpx.TransportError:
+            answer = await _unless_cut(call)
+            if answer is None:
                 self.counts["cut"] += 1
-                await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            if answer.is_success or answer.status_code in allowed:
+                expected.add(repeated)
+            elif answer.is_success or answer.status_code in expected:
                 return answer
-            if answer.status_code not in (502, 503):
+            elif answer.status_code == 503:
+                self._count_refusal(what, answer)
+            else:
                 raise NotDone(f"{what}: {answer.status_code} {answer.text[:300]}")
-            self._count_refusal(what, answer)
             await asyncio.sleep(PAUSE_SECONDS)
         raise NotDone(f"{what}: not acknowledged within {PATIENCE_SECONDS:.0f} s")
 
     def _count_refusal(self, what: str, answer: httpx.Response) -> None:
-        if answer.status_code == 502:
-            self.counts["cut"] += 1
-            return
         self.counts["refused"] += 1
         if not answer.headers.get("retry-after", "").isdigit():
             self.problems.append(f"{what}: 503 without Retry-After: {answer.text[:300]}")
@@ -193,7 +190,7 @@ class Changes:
         replicas: Sequence[httpx.AsyncClient] | None = None,
     ) -> bool:
         """On every replica that is there at all: one that starts reads everything first. False
-        when one was not there."""
+        when one was not there, or drains, which is about to start again."""
         is_so_on_all = True
         for replica in replicas or self.replicas:
             deadline = monotonic() + PATIENCE_SECONDS
@@ -202,7 +199,7 @@ class Changes:
                     if monotonic() > deadline:
                         raise NotDone(f"{replica.base_url} has not heard of it")
                     await asyncio.sleep(0.005)
-            except httpx.TransportError:
+            except _GONE:
                 is_so_on_all = False
         return is_so_on_all
 
@@ -212,23 +209,47 @@ class Changes:
     async def _has_alias(
         self, replica: httpx.AsyncClient, name: str, alias: str, version: int
     ) -> bool:
-        answer = await replica.get(f"/v1/adapters/{name}")
+        answer = await _look(replica, f"/v1/adapters/{name}")
         body: dict[str, Any] = answer.json()
         return answer.status_code == 200 and body["aliases"].get(alias) == version
 
 
+class Draining(Exception):
+    """A replica takes no requests: it is about to start again."""
+
+
+_GONE = (httpx.TransportError, Draining)
+
+
+async def _unless_cut(call: Call) -> httpx.Response | None:
+    """None: nobody has said what became of it, or the balancer (502) that nobody has."""
+    try:
+        answer = await call()
+    except httpx.TransportError:
+        return None
+    return None if answer.status_code == 502 else answer
+
+
+async def _look(replica: httpx.AsyncClient, path: str, **headers: str) -> httpx.Response:
+    return _unless_draining(await replica.get(path, headers=headers))
+
+
+def _unless_draining(answer: httpx.Response) -> httpx.Response:
+    if answer.status_code == 503:
+        raise Draining
+    return answer
+
+
 async def _knows(replica: httpx.AsyncClient, model: str) -> bool:
-    answer = await replica.get(f"/v1/models/{model}")
-    # A replica that drains is about to start again.
-    return answer.status_code in (200, 503)
+    return (await _look(replica, f"/v1/models/{model}")).status_code == 200
 
 
 async def _generates(replica: httpx.AsyncClient, model: str) -> bool:
     body = {"model": model, "prompt": "1 =>", "max_tokens": 1, "temperature": 0}
     answer = await replica.post("/v1/completions", json=body)
-    return answer.status_code in (200, 503)
+    return _unless_draining(answer).status_code == 200
 
 
 async def _accepts(replica: httpx.AsyncClient, secret: str) -> bool:
-    headers = {"Authorization": f"Bearer {secret}"}
-    return (await replica.get("/v1/models", headers=headers)).status_code == 200
+    answer = await _look(replica, "/v1/models", Authorization=f"Bearer {secret}")
+    return answer.status_code == 200

@@ -141,6 +141,8 @@ class Report:
 
 
 def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    if not seconds:
+        return {"uploads": 0}
     values = [1000 * one for one in seconds]
     shares = {"median": 0.5, "p90": 0.9, "p99": 0.99}
     figures = {name: round(percentile(values, share), 1) for name, share in shares.items()}

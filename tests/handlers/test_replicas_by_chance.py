@@ -106,9 +106,12 @@ class Replicas(RuleBasedStateMachine):
 
     def change(self, side: int, name: str, death: str | None, work: Callable) -> None:
         if self.attempt(side, death, work) is not None:
-            revision = self.replicas[side].revision(name)
-            self.acknowledged[name] = max(self.acknowledged[name], revision)
-            self.shown[side][name] = max(self.shown[side].get(name, 0), revision)
+            self.note_acknowledged(side, name)
+
+    def note_acknowledged(self, side: int, name: str) -> None:
+        revision = self.replicas[side].revision(name)
+        self.acknowledged[name] = max(self.acknowledged[name], revision)
+        self.shown[side][name] = max(self.shown[side].get(name, 0), revision)
 
     @rule(side=sides, name=names, number=st.integers(0, 3), death=deaths)
     def publish(self, side: int, name: str, number: int, death: str | None) -> None:
@@ -118,11 +121,10 @@ class Replicas(RuleBasedStateMachine):
     @precondition(lambda self: self.exchange.is_up)
     def publish_on_both(self, name: str, numbers: tuple[int, int]) -> None:
         work = [r.publish(name, n) for r, n in zip(self.replicas, numbers, strict=True)]
-        self.run(_together(work))
-        for side, replica in enumerate(self.replicas):
-            revision = replica.revision(name)
-            self.acknowledged[name] = max(self.acknowledged[name], revision)
-            self.shown[side][name] = max(self.shown[side].get(name, 0), revision)
+        ends = self.run(_together(work))
+        assert not [end for end in ends if isinstance(end, BaseException)]
+        for side in (0, 1):
+            self.note_acknowledged(side, name)
 
     @rule(side=sides, name=names, number=st.integers(1, 3), is_bound=st.booleans(), death=deaths)
     def move(self, side: int, name: str, number: int, is_bound: bool, death: str | None) -> None:
@@ -143,10 +145,12 @@ class Replicas(RuleBasedStateMachine):
             for side, replica in enumerate(self.replicas)
         ]
         ends = self.run(_together(moves))
-        winners = [end for end in ends if not isinstance(end, Exception)]
-        assert all(isinstance(end, REFUSALS) for end in ends if isinstance(end, Exception))
+        winners = [side for side in (0, 1) if not isinstance(ends[side], BaseException)]
+        assert all(isinstance(ends[side], REFUSALS) for side in {0, 1} - set(winners))
         assert len(winners) <= 1, "both were decided on one state"
         assert len(self.truth.read(f"journal/{name}")) == length + len(winners)
+        for side in winners:
+            self.note_acknowledged(side, name)
 
     @rule(side=sides, name=names, death=deaths)
     def delete(self, side: int, name: str, death: str | None) -> None:
