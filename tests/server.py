@@ -49,8 +49,10 @@ class Server:
             **settings,
         }
         self.store.mkdir(parents=True, exist_ok=True)
+        self._is_started = False
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """So that several start at once; whoever enters it waits until it is ready."""
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service", "serve"],
@@ -59,6 +61,11 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        self._is_started = True
+
+    def __enter__(self) -> Self:
+        if not self._is_started:
+            self.start()
         try:
             self._wait_until_ready()
         except BaseException:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from tests.fleet import scenarios
-from tests.fleet.answers import TASKS
+from tests.fleet.answers import TASKS, Question
 from tests.fleet.changes import Changes
 from tests.fleet.fleet import OPERATOR, Fleet, running_fleet
 from tests.fleet.ledger import Ledger
@@ -37,6 +39,8 @@ class Plan:
     alone_s: float
     """That the other one is alone."""
     outage_s: float
+    restarts: tuple[int, ...]
+    """The same, in the rolling restart; the last replica is among them."""
     routing_s: float
     """For each kind of routing; 0 = not compared."""
     checks: str
@@ -56,6 +60,7 @@ FULL = Plan(
     kills=(0, 1),
     alone_s=6.0,
     outage_s=10.0,
+    restarts=(0, 1),
     routing_s=20.0,
     checks="1s",
     settings={**SMALL_MEMORY, "drain_delay_s": 4.0},
@@ -63,13 +68,14 @@ FULL = Plan(
 SHORT = Plan(
     name="short",
     num_clients=4,
-    think_s=0.1,
+    think_s=0.25,
     num_operators=1,
     pause_s=0.5,
     calm_s=1.0,
     kills=(0,),
     alone_s=0.5,
     outage_s=2.0,
+    restarts=(1,),
     routing_s=0.0,
     checks="200ms",
     settings={"drain_delay_s": 1.0},
@@ -111,11 +117,11 @@ class _Run:
         return self.report
 
     async def _learn(self) -> None:
-        for task in TASKS:
-            one, other = [await learned(client, task) for client in self.fleet.clients]
-            if one != other:
+        one, other = await asyncio.gather(*map(_learned, self.fleet.clients))
+        for task, question in one.items():
+            if question != other[task]:
                 self.report.problems.append(f"{task}: the replicas answer differently")
-            self.catalog.learn(task, one)
+            self.catalog.learn(task, question)
 
     async def _trouble(self) -> None:
         plan, fleet, report = self.plan, self.fleet, self.report
@@ -129,7 +135,9 @@ class _Run:
         with phase(report.phases, "Redis back, empty"):
             await asyncio.sleep(plan.calm_s)
         with phase(report.phases, "rolling restart"):
-            report.restart_codes = await scenarios.rolling_restart(fleet, scenarios.OVERLONG)
+            report.restart_codes = await scenarios.rolling_restart(
+                fleet, plan.restarts, scenarios.OVERLONG
+            )
 
     async def _judge(self) -> None:
         report = self.report
@@ -159,3 +167,8 @@ class _Run:
         for name, (outcomes, rate) in loads.items():
             report.outcomes += outcomes
             report.hit_rates[name] = rate
+
+
+async def _learned(client: httpx.AsyncClient) -> dict[str, Question]:
+    """By task, one after the other: each has the replica for itself."""
+    return {task: await learned(client, task) for task in TASKS}

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -56,11 +56,13 @@ async def kill(fleet: Fleet, number: int, seconds_alone: float) -> Kill:
     return Kill(replica.name, at, noticed - at, monotonic() - started)
 
 
-async def rolling_restart(fleet: Fleet, last_settings: dict[str, object]) -> list[int]:
-    """One after the other, as a deployment does it; the exit codes. What is to hold for the last
-    one from its new start on."""
+async def rolling_restart(
+    fleet: Fleet, numbers: Sequence[int], last_settings: Mapping[str, object]
+) -> list[int]:
+    """One after the other, as a deployment does it; the exit codes. `last_settings` hold for the
+    fleet's last replica from its new start on."""
     codes = []
-    for replica in fleet.replicas:
+    for replica in (fleet.replicas[number] for number in numbers):
         codes.append(await replica.stop())
         if replica is fleet.replicas[-1]:
             replica.settings |= last_settings

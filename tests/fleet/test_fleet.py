@@ -1,5 +1,5 @@
-"""The short form of `make fleet`: under load one replica is killed, Redis comes back empty, both
-replicas are restarted in turn, and nothing is lost but what was under way on the killed one."""
+"""The short form of `make fleet`: under load one replica is killed, Redis comes back empty, the
+other replica is restarted, and nothing is lost but what was under way on the killed one."""
 
 import asyncio
 
