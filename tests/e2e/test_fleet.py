@@ -4,8 +4,11 @@ acknowledged is lost, and without Redis what is known is served."""
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,22 @@ class Pair:
         work = self._work / name
         work.mkdir(exist_ok=True)
         settings = {"api_key": "op", "redis_url": self.redis.url, "replica_id": name}
-        return Server(self._base, work, store=self.store, store_poll_s=1, **settings)
+        settings |= {"store_poll_s": 1, "native_kernels": False, "threads": 1}
+        return Server(self._base, work, store=self.store, **settings)
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One that works on the same store, with the same Redis."""
+        settings = {"ADAPTERS_STORE": self.store, "REDIS_URL": self.redis.url}
+        environment = {f"REPERTOIRE_{name}": str(value) for name, value in settings.items()}
+        return subprocess.run(
+            [sys.executable, "-m", "service", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +58,9 @@ def pair(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     work = tmp_path_factory.mktemp("fleet")
     with ExitStack() as stack:
         pair = Pair(base_folder, work, stack.enter_context(RedisServer(work)))
+        for server in pair.servers:
+            server.start()
+            stack.callback(server.kill)
         for server in pair.servers:
             stack.enter_context(server)
             server.client.headers.update(OPERATOR)
@@ -64,6 +85,26 @@ def ready(server: Server) -> tuple[int, str]:
 def new_key(server: Server, **fields: Any) -> tuple[str, dict[str, str]]:
     key = body_of(server.client.post("/v1/keys", json={"role": "use", **fields}))
     return key["id"], {"Authorization": f"Bearer {key['secret']}"}
+
+
+def at_once(calls: Sequence[Callable[[], httpx.Response]]) -> list[httpx.Response]:
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(lambda call: call(), calls))
+
+
+def move(server: Server, name: str, target: dict[str, int], tag: str) -> httpx.Response:
+    body = {"aliases": {"a": target}}
+    return server.client.patch(f"/v1/adapters/{name}", json=body, headers={"If-Match": tag})
+
+
+def etag_of(server: Server, name: str) -> str:
+    return server.client.get(f"/v1/adapters/{name}").headers["etag"]
+
+
+def versions_of(server: Server, name: str) -> dict[int, str]:
+    """Digests by number."""
+    body = body_of(server.client.get(f"/v1/adapters/{name}"), 200)
+    return {one["version"]: one["digest"] for one in body["versions"]}
 
 
 def test_two_replicas_are_one_service(pair: Pair, tmp_path: Path) -> None:
@@ -106,57 +147,80 @@ def test_two_replicas_are_one_service(pair: Pair, tmp_path: Path) -> None:
     until(lambda: is_served(one, "task"))
 
 
-def test_a_killed_replica_comes_back_with_everything(pair: Pair, tmp_path: Path) -> None:
+def test_of_many_moves_on_one_etag_one_wins_whichever_replica_takes_it(
+    pair: Pair, tmp_path: Path
+) -> None:
+    for number in (10, 11):
+        body_of(pair.servers[0].upload("raced", tiny.write(tmp_path / str(number), number)))
+    for turn in range(4):
+        # As one replica sees it: the other may not have heard of it yet.
+        seen = pair.servers[turn % 2].client.get("/v1/adapters/raced")
+        wanted = [{"1": 100 * turn + number, "2": 1} for number in range(1, 17)]
+        moves = [
+            partial(move, to, "raced", target, seen.headers["etag"])
+            for target, to in zip(wanted, 8 * pair.servers, strict=True)
+        ]
+        answers = at_once(moves)
+        assert Counter(one.status_code for one in answers) == {200: 1, 412: 15}
+        (winner,) = (answer for answer in answers if answer.status_code == 200)
+        won = wanted[answers.index(winner)]
+        for server in pair.servers:
+            until(lambda one=server, tag=winner.headers["etag"]: etag_of(one, "raced") == tag)
+            assert server.client.get("/v1/adapters/raced").json()["aliases"] == {"a": won}
+
+
+def test_of_uploads_to_both_replicas_none_is_lost_and_no_number_is_left_out(
+    pair: Pair, tmp_path: Path
+) -> None:
+    folders = [tiny.write(tmp_path / str(number), number) for number in range(20, 28)]
+    uploads = [
+        partial(to.upload, "busy", folder)
+        for folder, to in zip(folders, 4 * pair.servers, strict=True)
+    ]
+    made = {body["version"]: body["digest"] for body in map(body_of, at_once(uploads))}
+    assert sorted(made) == list(range(1, 9))
+    assert len(set(made.values())) == 8
+    for server in pair.servers:
+        until(lambda one=server: versions_of(one, "busy") == made)
+
+
+def test_rebuild_fills_redis_while_replicas_run(pair: Pair) -> None:
+    num_names = len(pair.servers[0].client.get("/v1/adapters").json()["data"])
+    pair.redis.restart_empty()
+    done = pair.command("rebuild")
+    assert done.returncode == 0, done.stderr
+    assert f"journal: {num_names} logs" in done.stdout
+    with pair.redis.client as client:
+        assert len(client.keys("repertoire:mirror:*:log:journal/*")) == num_names
+    until(lambda: {ready(server) for server in pair.servers} == {(200, "ready")})
+
+
+def test_who_believes_to_be_alone_may_not_join(pair: Pair) -> None:
+    done = pair.command("gc")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "used by another process" in done.stderr
+
+
+def test_a_killed_replica_comes_back_with_everything_also_without_redis(
+    pair: Pair, tmp_path: Path
+) -> None:
     one, other = pair.servers
     body_of(one.upload("kept", tiny.write(tmp_path / "3", 3)))
     key_id, key = new_key(one)
     one.kill()
     until(lambda: is_served(other, "kept", **key))
     body_of(other.upload("kept", tiny.write(tmp_path / "4", 4)))
+    pair.redis.kill()
     with pair.make("a") as again:
         again.client.headers.update(OPERATOR)
+        assert ready(again) == (200, "degraded")
         assert is_served(again, "kept@2", **key), "before it is ready it has read everything"
         assert again.client.get("/v1/adapters/kept").json()["current"]["version"] == 2
+        assert again.upload("late", tmp_path / "3").status_code == 503
+
+        pair.redis.restart_empty()
+        until(lambda: {ready(server) for server in (again, other)} == {(200, "ready")})
         assert again.client.delete(f"/v1/keys/{key_id}").status_code == 200
         until(lambda: not is_served(other, "kept", **key))
-
-
-def test_a_replica_that_starts_without_redis_serves_and_heals(pair: Pair, tmp_path: Path) -> None:
-    other = pair.servers[1]
-    body_of(other.upload("early", tiny.write(tmp_path / "5", 5)))
-    pair.redis.kill()
-    with pair.make("c") as late:
-        late.client.headers.update(OPERATOR)
-        assert ready(late) == (200, "degraded")
-        assert is_served(late, "early")
-        assert late.upload("early", tmp_path / "5").status_code == 503
-        pair.redis.restart_empty()
-        until(lambda: ready(late) == (200, "ready"))
-        until(lambda: late.upload("later", tmp_path / "5").status_code == 201)
-        until(lambda: is_served(other, "later"))
-
-
-def test_rebuild_fills_redis_while_replicas_run(pair: Pair) -> None:
-    pair.redis.restart_empty()
-    settings = {"ADAPTERS_STORE": pair.store, "REDIS_URL": pair.redis.url}
-    environment = {f"REPERTOIRE_{name}": str(value) for name, value in settings.items()}
-    done = subprocess.run(
-        [sys.executable, "-m", "service", "rebuild"],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "journal: 4 logs" in done.stdout
-    with pair.redis.client as client:
-        assert len(client.keys("repertoire:mirror:*:log:journal/*")) == 4
-
-
-def test_who_believes_to_be_alone_may_not_join(pair: Pair, base_folder: Path) -> None:
-    work = pair.store.parent / "alone"
-    work.mkdir()
-    with pytest.raises(AssertionError, match="used by another process"):
-        Server(base_folder, work, store=pair.store).__enter__()
+        body_of(again.upload("late", tmp_path / "3"))
+        until(lambda: is_served(other, "late"))
