@@ -84,6 +84,7 @@ def build_services(settings: Settings) -> Services:
         settings.disk_adapter_bytes,
         base.description,
         rebuild(store, recompiler),
+        place.backends.forms,
     )
     base_name = base.description.name
     usage = UsageLedger(place.backends.usage, base_name, settings.usage_flush_s)
@@ -315,7 +316,7 @@ def _engine_parts(
         loader=AdapterLoader(cache, pool.check, pin_memory=device.type == "cuda"),
         eos_token_ids=base.tokenizer.eos_token_ids,
         cold_load_timeout_s=settings.cold_load_timeout_s,
-        disk_stats=cache.stats,
+        lower_tiers=cache.tiers,
     )
 
 

@@ -253,6 +253,6 @@ class EngineStats:
     prefix_cache_hits: int = 0
     """Positions that were found and not computed."""
     tiers: dict[str, TierStats] = field(default_factory=dict)
-    """By tier name: `device`, `host`, `disk`."""
+    """By tier name: `device`, `host`, `disk`, and `store` where replicas share forms."""
     resident: dict[str, str] = field(default_factory=dict)
     """Highest tier in memory (`device` or `host`) of each resident digest."""

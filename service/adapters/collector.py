@@ -5,12 +5,12 @@ other processes may. A version is given up in its journal first, so that a crash
 leaves it recoverable or gone.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from service.adapters.deletions import expired, purge_for
-from service.adapters.forms import Forms
+from service.adapters.forms import FORM_NAME, Forms
 from service.adapters.naming import written_digest
 from service.adapters.store import AdapterStore
 
@@ -93,16 +93,28 @@ class Collector:
         sizes = self._forms.bytes_by_digest()
         # A cache folder may be shared: what this store never had is not its to judge.
         forms = [one for one in sizes if one in self._store.known_digests() - kept]
+        shared = self._shared_forms(kept, now)
         freed = Freed(
             versions,
             len(objects),
             sum(objects.values()),
-            len(forms),
-            sum(sizes[digest] for digest in forms),
+            len({*forms, *map(_digest_of, shared)}),
+            sum(sizes[digest] for digest in forms) + sum(shared.values()),
         )
         if not is_dry_run:
-            self._free(given_up, list(objects), forms, int(now))
+            self._drop_forms(forms, shared)
+            self._free(given_up, list(objects), int(now))
         return freed
+
+    def _shared_forms(self, kept: Collection[str], now: float) -> dict[str, int]:
+        """Bytes by file name of those that the store has and nothing needs. What is young may be
+        somebody's who is about to publish it."""
+        forms = self._store.forms
+        return {
+            name: one.num_bytes
+            for name, one in (forms.listing() if forms else {}).items()
+            if _digest_of(name) not in kept and one.written_at <= now - self._grace_s
+        }
 
     def _expired(self, now: float, busy: set[str]) -> Iterator[FreedVersion]:
         for name in self._store.names_with_deleted():
@@ -111,15 +123,24 @@ class Collector:
                 if one.version.digest not in busy:
                     yield FreedVersion(name, number, one.version.digest)
 
-    def _free(
-        self, given_up: dict[str, list[int]], objects: list[str], forms: list[str], now: int
-    ) -> None:
-        # First, since a record needs room on a disk that may be full.
-        for digest in forms:
+    def _drop_forms(self, digests: Iterable[str], shared: Iterable[str]) -> None:
+        """Before anything is recorded, which needs room on a disk that may be full."""
+        for digest in digests:
             self._forms.drop(digest)
+        for name in shared:
+            assert self._store.forms is not None
+            self._store.forms.drop(name)
+
+    def _free(self, given_up: dict[str, list[int]], objects: list[str], now: int) -> None:
         for name, numbers in given_up.items():
             self._give_up(name, numbers, now)
         self._store.remove_unreferenced(objects)
 
     def _give_up(self, name: str, numbers: list[int], now: int) -> None:
         self._store.change(name, lambda history: purge_for(history, numbers, now))
+
+
+def _digest_of(form: str) -> str:
+    match = FORM_NAME.fullmatch(form)
+    assert match is not None, "listings have forms alone"
+    return match[1]

@@ -1,4 +1,5 @@
-"""The disk tier: compiled forms by digest, each rebuildable from the store's original.
+"""The disk tier: compiled forms by digest, each taken from those that replicas share, or rebuilt
+from the store's original.
 
 Blocking and thread-safe; several processes may share the folder. Evicting unlinks the file;
 whoever has it open goes on reading it.
@@ -11,11 +12,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
 
 from service.adapters import durable
+from service.adapters.backends.contents import SharedForms
 from service.adapters.compiled import COMPILER_VERSION, CompiledHeader, read_header
+from service.adapters.form_sharing import FormSharing
 from service.adapters.forms import FORM_NAME, SUFFIX, FormFolder
 from service.adapters.scratch import Scratch, remove
 from service.adapters.sealed import copy_sealed, is_intact
@@ -32,16 +36,22 @@ May raise what a compile raises.
 
 class DiskCache:
     def __init__(
-        self, folder: Path, budget_bytes: int, base: BaseDescription, rebuild: Rebuild
+        self,
+        folder: Path,
+        budget_bytes: int,
+        base: BaseDescription,
+        rebuild: Rebuild,
+        shared: SharedForms | None = None,
     ) -> None:
+        """`shared` are the forms of all replicas, if there are others."""
         self._folder = folder
         self._files = FormFolder(folder)
         self._scratch = Scratch(folder / "tmp")
         self._budget = budget_bytes
         self._base = base
         self._rebuild = rebuild
-        identity = f"{base.fingerprint} {base.dtype} {COMPILER_VERSION}".encode()
-        self._variant = hashlib.sha256(identity).hexdigest()[:16]
+        self._sharing = FormSharing(shared)
+        self._variant = _variant(base)
         self._lock = threading.Lock()
         self._flights: dict[str, threading.Lock] = {}
         self._sizes: OrderedDict[str, int] = OrderedDict()
@@ -70,7 +80,7 @@ class DiskCache:
                 return file
             self._count(misses=1)
             started = time.monotonic()
-            file = self._build(ref.digest)
+            file = self._fetch(ref.digest) or self._build(ref.digest)
             self._count(loads=1, seconds=time.monotonic() - started)
             return file
 
@@ -84,10 +94,17 @@ class DiskCache:
         return self._files.bytes_by_digest()
 
     def drop(self, digest: str) -> None:
-        """Remove every form of it, those of other bases included."""
-        with self._flight(digest), self._lock:
-            for name in {self._name(digest), *self._files.names(digest)}:
-                self._forget(name)
+        """Remove every form of it, those of other bases included; of the shared ones that of this
+        base."""
+        with self._flight(digest):
+            with self._lock:
+                for name in {self._name(digest), *self._files.names(digest)}:
+                    self._forget(name)
+            self._sharing.drop(self._name(digest))
+
+    def tiers(self) -> dict[str, TierStats]:
+        """By name; `store` is what came from other replicas."""
+        return {"disk": self.stats(), **self._sharing.stats()}
 
     def stats(self) -> TierStats:
         with self._lock:
@@ -155,6 +172,22 @@ class DiskCache:
                 self._sizes.move_to_end(name)
                 self._verified.add(name)
 
+    def _fetch(self, digest: str) -> BinaryIO | None:
+        """None when it has to be compiled here."""
+        draft = self._scratch.path("fetched")
+        name = self._name(digest)
+        try:
+            if not self._sharing.fetch(name, draft):
+                return None
+            return self._place(name, draft, self._open_valid(digest, draft))
+        except AdapterLoadFailed:
+            self._sharing.was_damaged(name)
+            return None
+        except OSError:
+            return None
+        finally:
+            draft.unlink(missing_ok=True)
+
     def _build(self, digest: str) -> BinaryIO:
         work = self._scratch.path("build")
         try:
@@ -169,18 +202,26 @@ class DiskCache:
             remove(work)
 
     def _install(self, digest: str, compiled: Path) -> BinaryIO:
-        """Opened before others can see it, since they may evict it as soon as they do."""
         name = self._name(digest)
         draft = self._scratch.path("draft")
         try:
             durable.write_file(draft, "cache.file", lambda file: copy_sealed(compiled, file))
-            file = draft.open("rb")
-            if not self._is_valid(file, digest):
-                file.close()
-                raise AdapterLoadFailed("The compiled form of the adapter cannot be read back.")
-            durable.rename(draft, self._folder / name, "cache")
+            file = self._open_valid(digest, draft)
+            self._sharing.put(name, draft)
+            return self._place(name, draft, file)
         finally:
             draft.unlink(missing_ok=True)
+
+    def _open_valid(self, digest: str, draft: Path) -> BinaryIO:
+        """Before others can see it, since they may evict it as soon as they do."""
+        file = draft.open("rb")
+        if not self._is_valid(file, digest):
+            file.close()
+            raise AdapterLoadFailed("The compiled form of the adapter cannot be read back.")
+        return file
+
+    def _place(self, name: str, draft: Path, file: BinaryIO) -> BinaryIO:
+        durable.rename(draft, self._folder / name, "cache")
         self._touch(name, file)
         self._evict(keep=name)
         return file
@@ -207,3 +248,10 @@ class DiskCache:
             self._misses += misses
             self._loads += loads
             self._load_seconds += seconds
+
+
+def _variant(base: BaseDescription) -> str:
+    """What a form depends on beside its content."""
+    compiler = f"{COMPILER_VERSION} {metadata.version('peft')}"
+    identity = f"{base.fingerprint} {base.dtype} {compiler}".encode()
+    return hashlib.sha256(identity).hexdigest()[:16]

@@ -41,6 +41,8 @@ class Published:
 class AdapterStore:
     def __init__(self, backends: StoreBackends, limits: AdapterLimits) -> None:
         self.logs = backends.logs
+        self.forms = backends.forms
+        """Compiled forms that replicas make for each other, if there are others."""
         self.temporary = backends.work
         self.shipped = backends.shipped
         """The folder into which people put adapters by hand, if there is one."""

@@ -60,7 +60,8 @@ class EngineParts:
     loader: AdapterLoader
     eos_token_ids: frozenset[int]
     cold_load_timeout_s: float = 60.0
-    disk_stats: Callable[[], TierStats] = TierStats
+    lower_tiers: Callable[[], dict[str, TierStats]] = dict
+    """Of the disk, and of the store where replicas share it."""
 
 
 class Engine:
@@ -339,7 +340,7 @@ class Engine:
             generated_tokens=self._num_generated_tokens,
             prefix_cache_queries=self._parts.blocks.num_queried,
             prefix_cache_hits=self._parts.blocks.num_hit,
-            tiers=self._residency.stats() | {"disk": self._parts.disk_stats()},
+            tiers=self._residency.stats() | self._parts.lower_tiers(),
         )
         if self._revision != self._residency.revision:
             self._revision = self._residency.revision

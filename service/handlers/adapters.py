@@ -328,17 +328,15 @@ class AdapterService:
         terms: Terms,
     ) -> Published:
         now = int(self._clock())
-        published = self._store.publish(
-            name, outcome, now, verdict, terms.end(now), terms.visibility
-        )
         self._keep_form(outcome)
-        return published
+        return self._store.publish(name, outcome, now, verdict, terms.end(now), terms.visibility)
 
     def _commit_folder(self, name: str, outcome: CompileOutcome) -> None:
-        self._store.publish_once(name, outcome, int(self._clock()))
         self._keep_form(outcome)
+        self._store.publish_once(name, outcome, int(self._clock()))
 
     def _keep_form(self, outcome: CompileOutcome) -> None:
-        # The compiled form can be made again, so no failure here takes the version back.
+        """Before the version is recorded, so that who hears of it finds its form. It can be made
+        again: no failure here keeps the version from being published."""
         with suppress(OSError, AdapterLoadFailed):
             self._cache.put(outcome.manifest.digest, outcome.compiled)

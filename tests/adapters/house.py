@@ -58,6 +58,7 @@ class House:
             self.cache_bytes,
             self.base,
             self._rebuild,
+            self.store.forms,
         )
         self.registry = AdapterRegistry(self._now)
         self.pinned: list[AdapterRef] = []

@@ -111,6 +111,8 @@ def test_two_replicas_are_one_service(pair: Pair, tmp_path: Path) -> None:
     one, other = pair.servers
     assert one.upload("task", tiny.write(tmp_path / "1", 1)).status_code == 201
     until(lambda: is_served(other, "task"))
+    assert other.metric("repertoire_adapter_tier_hits_total", tier="store") == 1
+    assert other.metric("repertoire_adapter_tier_misses_total", tier="store") == 0
     again = body_of(other.upload("task", tiny.write(tmp_path / "2", 2)))
     assert again["version"] == 2
     until(lambda: is_served(one, "task@2"))

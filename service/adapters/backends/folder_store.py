@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+from service.adapters.backends.form_files import FormFiles
 from service.adapters.backends.original_files import OriginalFiles
 from service.adapters.backends.record_files import RecordFiles
 from service.adapters.backends.store_backends import StoreBackends
@@ -22,12 +23,15 @@ def folder_backends(root: Path, replica: str | None = None) -> StoreBackends:
     """With the id of a `replica` others may work on the store at the same time."""
     private = root / PRIVATE_FOLDER
     hold = FolderHold(root) if replica is None else SharedFolderHold(root, replica)
+    forms = private / "forms"
     return StoreBackends(
         logs=RecordFiles(private, hold.work),
         originals=OriginalFiles(private / "objects", private / "removed", hold.work),
         usage=UsageFiles(private / "usage", hold.work, replica=replica),
         hold=hold,
         work=hold.work,
+        # One process alone looks after what replicas have left, but begins no such folder.
+        forms=FormFiles(forms, hold.work) if replica is not None or forms.is_dir() else None,
         shipped=root,
         is_shared=replica is not None,
     )

@@ -29,7 +29,7 @@ class StoreBackends:
     work: Path
     """Where uploads are received and drafts written; this process's own while it has the hold."""
     forms: SharedForms | None = None
-    """None where one process has the store to itself: its cache is enough."""
+    """None where one process has always had the store to itself: its cache is enough."""
     shipped: Path | None = None
     """The folder into which people put adapters by hand, if there is one."""
     is_shared: bool = False
