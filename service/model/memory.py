@@ -6,6 +6,7 @@ import psutil
 import torch
 
 from service.errors import ConfigurationError
+from service.model import cgroup
 
 _GIB = 1 << 30
 _CPU_KV_SHARE = 0.25
@@ -82,4 +83,6 @@ def _free_bytes(device: torch.device, utilization: float) -> int:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return max(0, free - int(total * (1 - utilization)))
-    return int(psutil.virtual_memory().available)
+    machine = int(psutil.virtual_memory().available)
+    container = cgroup.free_memory()
+    return machine if container is None else min(machine, container)
