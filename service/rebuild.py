@@ -32,12 +32,13 @@ class Report:
         for one in self.folders:
             dropped = f", {one.num_dropped} dropped that are not there" if one.num_dropped else ""
             yield f"{one.folder}: {one.num_logs} logs of {one.num_records} records{dropped}"
-            for name in one.damaged:
-                yield f"  {one.folder}/{name} is damaged"
+            for log, reason in one.damaged.items():
+                yield f"  {log} is left as Redis has it: {reason}"
 
 
 def rebuild_mirror(settings: Settings) -> Report:
-    """Raises `ConfigurationError` when there is no store, no Redis, or somebody owns the store."""
+    """Changes nothing in the store. Raises `ConfigurationError` when there is no store, no Redis,
+    or somebody owns the store."""
     if settings.redis_url is None:
         raise ConfigurationError("--redis-url: without Redis there is nothing to rebuild")
     check_there_is_a_store(settings)
@@ -47,11 +48,14 @@ def rebuild_mirror(settings: Settings) -> Report:
     link = link_of(settings, replica)
     try:
         link.start()
+        if not link.is_up:
+            raise ConfigurationError(f"Redis cannot be reached at {link.address}.")
         store_id = store_identity(backends.logs)
         mirror, told = RedisMirror(link, store_id), RedisAnnouncements(link, store_id)
         return Report(tuple(rebuild(backends.logs, mirror, told)))
     except StoreUnavailable as error:
-        raise ConfigurationError("Redis or the store cannot be reached.") from error
+        message = "Redis or the store went away meanwhile; the next `rebuild` does all of it."
+        raise ConfigurationError(message) from error
     finally:
         link.stop()
         backends.hold.close()

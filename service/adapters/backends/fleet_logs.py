@@ -7,23 +7,21 @@ missed it compares lengths.
 
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import structlog
 
 from service.adapters.backends.announcements import Announcement, Announcements
 from service.adapters.backends.mirror import LogMirror
+from service.adapters.backends.mirroring import WholeLog, read_whole
 from service.adapters.backends.records import Record, RecordLogs
-from service.errors import ConfigurationError, StoreUnavailable
+from service.errors import StoreUnavailable
 
 FOLLOWED = ("tenants", "keys", "journal")
 """Logs that replicas follow, by their first part, in the order in which they refer to each other.
 All others (the audit) are read when somebody asks."""
 
 AWAY = "The replicas cannot tell each other of changes now, so none is made; ask again soon."
-
-_NUM_READERS = 16
 
 log = structlog.get_logger(__name__)
 
@@ -71,13 +69,9 @@ class FleetLogs:
     def mirrored(self, *prefixes: str) -> Iterator[None]:
         """Within the block logs below these are read from the mirror, those that it has as long as
         the store. The others are read there, and mirrored for the next start."""
-        with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="mirror") as readers:
-            self._mirrored = {
-                name: records
-                for prefix in prefixes
-                for name, records in self._whole(prefix, readers)
-                if records is not None
-            }
+        self._mirrored = {
+            name: records for prefix in prefixes for name, records in self._whole(prefix).items()
+        }
         try:
             yield
         finally:
@@ -91,30 +85,27 @@ class FleetLogs:
                 if self._untold.get(name) == length:
                     del self._untold[name]
 
-    def _whole(
-        self, prefix: str, readers: Executor
-    ) -> Iterator[tuple[str, Sequence[Record] | None]]:
+    def _whole(self, prefix: str) -> Mapping[str, Sequence[Record]]:
+        """Every log below `prefix/` that is not damaged: whoever reads one that is says so."""
         lengths = self._truth.lengths(prefix)
         try:
             mirrored = self._mirror.read_all(prefix)
         except StoreUnavailable as error:
             log.warning("mirror_not_read", logs=prefix, reason=str(error))
             mirrored = {}
-        names = {name: f"{prefix}/{name}" for name in lengths}
-        whole = {name for name, length in lengths.items() if len(mirrored.get(name, ())) == length}
-        yield from ((names[name], mirrored[name]) for name in whole)
-        missing = [names[name] for name in names.keys() - whole]
-        yield from zip(missing, readers.map(self._read_for_mirror, missing), strict=True)
+        known = {
+            f"{prefix}/{name}": records
+            for name, records in mirrored.items()
+            if len(records) == lengths.get(name)
+        }
+        missing = [log for log in (f"{prefix}/{name}" for name in lengths) if log not in known]
+        read = read_whole(self._truth, missing, self._put)
+        return known | {one.name: one.records for one in read if not one.damage}
 
-    def _read_for_mirror(self, name: str) -> Sequence[Record] | None:
-        """None when it is damaged: whoever reads it for its own sake says so."""
-        try:
-            records = self._truth.read(name)
-        except ConfigurationError:
-            return None
-        with suppress(StoreUnavailable):
-            self._mirror.put(name, records)
-        return records
+    def _put(self, whole: WholeLog) -> None:
+        if not whole.damage:
+            with suppress(StoreUnavailable):
+                self._mirror.put(whole.name, whole.records)
 
     def _tell(self, name: str, number: int, record: Record) -> None:
         try:

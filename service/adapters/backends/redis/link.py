@@ -69,7 +69,7 @@ class RedisLink:
         self.member = f"{replica}~{secrets.token_hex(4)}"
         """This process, which is not the one that went by the same name before it."""
         self.pace = pace or LinkPace()
-        self._address = address
+        self.address = address
         self._prefix = key_prefix
         self._about = json.dumps(about or {})
         self._clock_ms = clock_ms
@@ -86,7 +86,7 @@ class RedisLink:
         self._loop_client: redis.asyncio.Redis | None = None
 
     def __repr__(self) -> str:
-        return f"RedisLink({self._address}, {self._prefix!r}, {self.replica!r})"
+        return f"RedisLink({self.address}, {self._prefix!r}, {self.replica!r})"
 
     @property
     def is_up(self) -> bool:
@@ -217,7 +217,7 @@ class RedisLink:
 
     async def _acall(self, script: str, keys: Sequence[str], args: _Args) -> Any:
         if self._loop_client is None:
-            self._loop_client = async_client(self._address, self.pace.timeout_s)
+            self._loop_client = async_client(self.address, self.pace.timeout_s)
         client, keys = self._loop_client, self._keys(keys)
         try:
             async with asyncio.timeout(2 * self.pace.timeout_s):
@@ -237,7 +237,7 @@ class RedisLink:
 
     async def _subscription(self, channel: str) -> AsyncGenerator[str | None]:
         """Until it is interrupted, which silence is too: it asks for a sign of life."""
-        client = async_client(self._address, self.pace.timeout_s)
+        client = async_client(self.address, self.pace.timeout_s)
         try:
             async with client.pubsub() as pubsub:
                 await pubsub.subscribe(self.key(channel))
@@ -295,12 +295,12 @@ class RedisLink:
             self._wake.set()
         if not self._is_said:
             self._is_said = True
-            _log.warning("redis_down", redis=str(self._address), error=self._describe(error))
+            _log.warning("redis_down", redis=str(self.address), error=self._describe(error))
 
     def _describe(self, error: Exception) -> str:
         """Without what nobody may know, should a server ever quote it."""
         text = f"{type(error).__name__}: {error}"[:300]
-        for secret in self._address.secrets.values():
+        for secret in self.address.secrets.values():
             text = text.replace(str(secret), "…")
         return text
 
@@ -318,7 +318,7 @@ class RedisLink:
             self._status = new
         if new.is_up and not old.is_up:
             self._is_said = False
-            _log.info("redis_up", redis=str(self._address), replicas=new.num_replicas)
+            _log.info("redis_up", redis=str(self.address), replicas=new.num_replicas)
         if new != old:
             for listener in self._listeners:
                 listener(new)
