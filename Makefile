@@ -11,7 +11,7 @@ URL ?= http://127.0.0.1:$(PORT)
 export REPERTOIRE_PORT ?= $(PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test test-crash test-kinds test-fuzz bench-eviction bench-fairness bench-fleet-lag fleet support-table lint format demo-eval clean
+.PHONY: help install install-dev serve test test-crash test-kinds test-fuzz bench bench-eviction bench-fairness bench-fleet-lag fleet support-table lint format demo-eval clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test-kinds: install-dev ## every kind of adapter on every architecture, every fi
 
 test-fuzz: install-dev ## hostile input, the long form (FUZZ_CASES=1000 of each target)
 	FUZZ_CASES=$${FUZZ_CASES:-1000} $(BIN)/python -m pytest -m slow -s tests/fuzz
+
+bench: install-dev ## the engine against its limits (BARS="1 3", BASES=base-s)
+	$(BIN)/python -m tests.bench.engine $(if $(BARS),--bars "$(BARS)") $(if $(BASES),--bases "$(BASES)")
 
 bench-eviction: install-dev ## eviction policies compared on a Zipf trace
 	$(BIN)/python -m tests.bench.eviction

@@ -29,6 +29,7 @@ OPERATOR = "bench-operator"
 @dataclass(frozen=True, slots=True)
 class Plan:
     size: Size
+    rank: int
     num_runs: int
     num_streams: int
     num_storm: int
@@ -39,8 +40,8 @@ class Plan:
     policies: tuple[str, ...]
 
 
-FULL = Plan(STANDARD, 5, 8, 100, 6.0, 1.0, 10.0, 6, ("fair", "fcfs"))
-SHORT = Plan(QUICK, 1, 2, 4, 1.0, 0.2, 1.5, 2, ("fair",))
+FULL = Plan(STANDARD, 4, 5, 8, 100, 6.0, 1.0, 10.0, 6, ("fair", "fcfs"))
+SHORT = Plan(QUICK, 2, 1, 2, 4, 1.0, 0.2, 1.5, 2, ("fair",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +72,15 @@ class Bench:
         self.steady = [f"steady-{number}" for number in range(plan.num_streams)]
         self.sets = [[f"{one}-{number}" for number in range(plan.num_storm)] for one in "ab"]
         for seed, name in enumerate([*self.steady, *self.sets[0], *self.sets[1]]):
-            make_adapter(plan.size, work / "made" / name, seed)
+            make_adapter(plan.size, work / "made" / name, seed, plan.rank)
         for seed, name in enumerate(self.steady[:2]):
-            make_adapter(plan.size, work / "store-of-two" / name, seed)
+            make_adapter(plan.size, work / "store-of-two" / name, seed, plan.rank)
 
     def storms(self) -> tuple[list[Latencies], list[Latencies]]:
         """Of each run: cold, warm."""
         cold, warm = [], []
         num_streams, num_storm = self.plan.num_streams, self.plan.num_storm
-        one = 4 * self.plan.size.num_adapter_weights
+        one = 4 * self.plan.size.num_adapter_weights(self.plan.rank)
         on_device = num_streams + num_storm // 4
         budgets = {
             "host_adapter_bytes": one * (num_streams + num_storm) + one // 2,
@@ -189,7 +190,7 @@ def _new_tenant(server: Server, name: str) -> str:
 def report(plan: Plan, work: Path) -> str:
     bench = Bench(plan, work)
     cold, warm = bench.storms()
-    share = 100 * plan.size.num_adapter_weights / plan.size.num_weights
+    share = 100 * plan.size.num_adapter_weights(plan.rank) / plan.size.num_weights
     lines = [
         machine_class(),
         f"base of {plan.size.num_weights / 1e6:.1f} million weights, adapters of {share:.1f} %",

@@ -1,6 +1,7 @@
 """A base that is large enough for a step to cost something, and LoRAs of a usual share of it."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +15,18 @@ from tests.contract.architectures import VOCABULARY, save_base
 @dataclass(frozen=True, slots=True)
 class Size:
     hidden: int
+    inner: int
     layers: int
-    rank: int
-
-    @property
-    def inner(self) -> int:
-        return self.hidden * 11 // 4
+    heads: int
+    kv_heads: int
+    vocabulary: int = VOCABULARY
+    max_positions: int = 1024
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """(in, out) by path within a layer."""
-        hidden, inner, kv = self.hidden, self.inner, self.hidden // 2
+        hidden, inner = self.hidden, self.inner
+        kv = hidden // self.heads * self.kv_heads
         return {
             "self_attn.q_proj": (hidden, hidden),
             "self_attn.k_proj": (hidden, kv),
@@ -37,49 +39,65 @@ class Size:
 
     @property
     def num_weights(self) -> int:
+        """Of the layers' linear modules."""
         return self.layers * sum(one * other for one, other in self.linears.values())
 
-    @property
-    def num_adapter_weights(self) -> int:
-        return self.layers * self.rank * sum(map(sum, self.linears.values()))
+    def num_adapter_weights(self, rank: int) -> int:
+        return self.layers * rank * sum(map(sum, self.linears.values()))
+
+    def config(self) -> LlamaConfig:
+        return LlamaConfig(
+            vocab_size=self.vocabulary,
+            hidden_size=self.hidden,
+            intermediate_size=self.inner,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            max_position_embeddings=self.max_positions,
+            tie_word_embeddings=False,
+        )
 
 
-STANDARD = Size(hidden=512, layers=8, rank=4)
-"""An adapter has 1.3 % of the base's weights; rank 16 on a model of 7 billion has 0.6 %."""
-QUICK = Size(hidden=64, layers=2, rank=2)
+STANDARD = Size(hidden=512, inner=1408, layers=8, heads=8, kv_heads=4)
+"""An adapter of rank 4 has 1.3 % of its weights; rank 16 on a model of 7 billion has 0.6 %."""
+QUICK = Size(hidden=64, inner=176, layers=2, heads=8, kv_heads=4)
 
 
 def make_base(size: Size, folder: Path) -> Path:
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=size.hidden,
-        intermediate_size=size.inner,
-        num_hidden_layers=size.layers,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=1024,
-        tie_word_embeddings=False,
-    )
-    return save_base(config, folder)
+    return save_base(size.config(), folder)
 
 
-def make_adapter(size: Size, folder: Path, seed: int) -> None:
+def make_adapter(
+    size: Size,
+    folder: Path,
+    seed: int,
+    rank: int,
+    modules: Collection[str] = (),
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """On the `modules` of every layer, by default on all that are linear."""
     folder.mkdir(parents=True)
     draw = torch.Generator().manual_seed(seed)
+    chosen = {
+        path: shape
+        for path, shape in size.linears.items()
+        if not modules or path.split(".")[1] in modules
+    }
     tensors = {}
     for layer in range(size.layers):
-        for path, (num_in, num_out) in size.linears.items():
+        for path, (num_in, num_out) in chosen.items():
             name = f"base_model.model.model.layers.{layer}.{path}"
-            a = torch.randn(size.rank, num_in, generator=draw)
-            b = torch.randn(num_out, size.rank, generator=draw)
-            tensors[f"{name}.lora_A.weight"] = a / num_in**0.5
-            tensors[f"{name}.lora_B.weight"] = 0.1 * b
+            a = torch.randn(rank, num_in, generator=draw) / num_in**0.5
+            b = torch.randn(num_out, rank, generator=draw) / 10
+            tensors[f"{name}.lora_A.weight"] = a.to(dtype)
+            tensors[f"{name}.lora_B.weight"] = b.to(dtype)
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "r": size.rank,
-        "lora_alpha": 2 * size.rank,
-        "target_modules": [path.split(".")[1] for path in size.linears],
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "target_modules": [path.split(".")[1] for path in chosen],
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder

@@ -1,0 +1,59 @@
+"""One answer alone, against what the machine can read and multiply."""
+
+from collections.abc import Iterator
+from math import nan
+from statistics import median
+
+from tests.bench.engine.figures import Figure
+from tests.bench.engine.floors import multiply_flop_per_s, read_bytes_per_s
+from tests.bench.engine.runs import Run
+from tests.bench.engine.setup import Setup
+from tests.bench.random_llama import Size
+
+LIMITS = {"base-s": 0.45, "base-m": 0.65}
+
+
+def measure(setup: Setup) -> Iterator[Figure]:
+    for base in setup.bases:
+        size, rounds = setup.load.sizes[base], range(setup.load.rounds[base])
+        num_long = setup.load.long_prompt
+        with setup.server(base) as server:
+            dtype = server.client.get("/version").json()["dtype"]
+            setup.run(server, base, [base], 1)
+            before = read_bytes_per_s()
+            runs = [setup.run(server, base, [base], 1) for _ in rounds]
+            bytes_per_s = max(before, read_bytes_per_s())
+            prefills = [
+                setup.run(server, base, [base], 1, num_prompt=num_long, num_output=1)
+                for _ in rounds
+            ]
+        yield _decode(base, size, runs, bytes_per_s)
+        yield _prefill(setup, base, size, dtype, prefills)
+
+
+def _decode(base: str, size: Size, runs: list[Run], bytes_per_s: float) -> Figure:
+    """Of bytes as the file has them: another dtype in memory is no excuse."""
+    table = size.vocabulary * size.hidden
+    num_weights = size.num_weights + 2 * table
+    step, floor = median(run.step_ms for run in runs), 2000 * num_weights / bytes_per_s
+    without = floor * (num_weights - table) / num_weights
+    note = (
+        f"{floor:.1f} ms at {bytes_per_s / 1e9:.1f} GB/s; a step takes {step:.1f} ms; without the "
+        f"embedding table, of which a step reads one row: {without / step:.2f}"
+    )
+    if floor > step:
+        note += "; faster than possible, so the floor was disturbed and this is no measurement"
+    ratio = floor / step if floor <= step else nan
+    name = f"{base}: reading the file once / decode step, c=1"
+    return Figure(name, ratio, at_least=LIMITS.get(base), note=note)
+
+
+def _prefill(setup: Setup, base: str, size: Size, dtype: str, runs: list[Run]) -> Figure:
+    best = multiply_flop_per_s(size.hidden, size.inner, dtype)
+    seconds = median(first for run in runs for first in run.firsts)
+    rate = 2 * size.num_weights * setup.load.long_prompt / seconds
+    note = (
+        f"{rate / 1e9:,.0f} of {best / 1e9:,.0f} GFLOP/s in {dtype}; attention is not counted, "
+        f"{setup.load.long_prompt} tokens in {seconds:.2f} s"
+    )
+    return Figure(f"{base}: prefill / one large multiplication", rate / best, note=note)

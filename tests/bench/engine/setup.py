@@ -1,0 +1,142 @@
+"""What all bars share: bases, adapters and servers in one folder, made when they are first used."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+
+from tests.bench.engine.models import BASES, FIRST_WORD, make_base
+from tests.bench.engine.runs import Run, closed_loop
+from tests.bench.random_llama import Size, make_adapter
+from tests.bench.traffic import Traffic, Wish
+from tests.server import Server
+
+RANK = 16
+MIXED_RANKS = (8, 8, 16, 16, 32, 32, 64, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """How much of everything; a test has a smaller one."""
+
+    sizes: dict[str, Size] = field(default_factory=lambda: dict(BASES))
+    num_prompt: int = 128
+    num_output: int = 64
+    few: int = 8
+    many: int = 32
+    """Answers at once: `c`."""
+    rounds: dict[str, int] = field(default_factory=lambda: {"base-s": 5, "base-m": 3})
+    waves: dict[str, int] = field(default_factory=lambda: {"base-s": 2, "base-m": 1})
+    """Requests of a run, in multiples of those that are open at once."""
+    long_prompt: int = 2000
+
+
+_TINY = Size(64, 176, 2, 8, 4, vocabulary=512, max_positions=256)
+QUICK = Workload(
+    sizes=dict.fromkeys(BASES, _TINY),
+    num_prompt=8,
+    num_output=6,
+    few=2,
+    many=4,
+    rounds=dict.fromkeys(BASES, 1),
+    waves=dict.fromkeys(BASES, 1),
+    long_prompt=64,
+)
+"""Shows that everything works, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    work: Path
+    bases: tuple[str, ...]
+    load: Workload = field(default_factory=Workload)
+
+    def base(self, name: str) -> Path:
+        return make_base(self.load.sizes[name], self.work / name)
+
+    def same_rank(self, base: str) -> list[str]:
+        """Names of `many` adapters of one rank on all linear modules."""
+        ranks = {f"r{RANK}-{number:02}": RANK for number in range(self.load.many)}
+        return self._made(base, ranks)
+
+    def mixed_rank(self, base: str) -> list[str]:
+        ranks = {f"mixed-{number:02}": rank for number, rank in enumerate(MIXED_RANKS)}
+        return self._made(base, ranks)
+
+    def traffic(self, server: Server, base: str) -> Traffic:
+        """Its prompts are of no other run, so that no cache can know them."""
+        words = range(FIRST_WORD, self.load.sizes[base].vocabulary)
+        return Traffic(server.url, random.randrange(1 << 30), words)
+
+    def run(
+        self,
+        server: Server,
+        base: str,
+        models: Sequence[str],
+        width: int,
+        *,
+        num_requests: int = 0,
+        num_prompt: int = 0,
+        num_output: int = 0,
+        texts: Sequence[str] = ("",),
+    ) -> Run:
+        """A closed loop of `width` answers; models take turns, and so do texts, if there are any,
+        in place of random ids. 0 is what the workload says."""
+        load = self.load
+        count = num_requests or width * load.waves[base]
+        wishes = [
+            Wish(model, num_prompt or load.num_prompt, num_output or load.num_output, prompt=text)
+            for model, text in islice(zip(cycle(models), cycle(texts), strict=False), count)
+        ]
+        return closed_loop(server, self.traffic(server, base), wishes, width)
+
+    @contextmanager
+    def server(
+        self, base: str, adapters: Iterable[str] = (), **settings: object
+    ) -> Iterator[Server]:
+        """As it runs by default, but with budgets of its own and only what it has been given:
+        `adapters` are published, and on the device."""
+        folder = self.base(base)
+        work = self.work / f"served-{base}"
+        work.mkdir(exist_ok=True)
+        defaults = {
+            "device": "cpu",
+            "dtype": "auto",
+            "kv_bytes": 1 << 30,
+            "device_adapter_bytes": 2 << 30,
+            "cache_dir": self.work / "cache",
+        }
+        with Server(folder, work, **defaults | settings) as server:
+            self._publish(server, base, list(adapters))
+            yield server
+
+    def _publish(self, server: Server, base: str, names: list[str]) -> None:
+        def one(name: str) -> None:
+            if server.client.get(f"/v1/models/{name}").status_code == 404:
+                server.upload(name, self._adapter_folder(base, name)).raise_for_status()
+            place = {"tier": "device", "timeout_ms": 60_000}
+            server.client.post(f"/v1/adapters/{name}/warm", json=place).raise_for_status()
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(one, names))
+
+    def adapter_bytes(self, base: str, rank: int) -> int:
+        """In two bytes a number, as the file has them."""
+        return 2 * self.load.sizes[base].num_adapter_weights(rank)
+
+    def _made(self, base: str, ranks: dict[str, int]) -> list[str]:
+        for name, rank in ranks.items():
+            folder = self._adapter_folder(base, name)
+            if not folder.exists():
+                seed = sum(name.encode())
+                size = self.load.sizes[base]
+                make_adapter(size, folder, seed, rank, dtype=torch.bfloat16)
+        return list(ranks)
+
+    def _adapter_folder(self, base: str, name: str) -> Path:
+        return self.work / f"adapters-{base}" / name
