@@ -96,10 +96,7 @@ class Site:
     def _apply_native(self, rows: RowRuns, x: torch.Tensor, y: torch.Tensor) -> bool:
         """False when the short runs are left to the torch twin, as all others are."""
         native = self._context.native
-        if native is None:
-            return False
-        x, y = self._flat(x, rows.num_rows), self._flat(y, rows.num_rows)
-        if not (native.terms.takes(x) and native.terms.takes(y)):
+        if native is None or not native.terms.takes(self._table, rows.num_rows, x, y):
             return False
         native.terms.add_to(self._table, rows.short, x, y)
         return True

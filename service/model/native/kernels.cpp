@@ -3,16 +3,14 @@
 #include "attention.h"
 #include "terms.h"
 
-extern "C" void apply_terms_float32(const Entry* entries, int64_t num_slots, const Run* runs,
-                                    int64_t num_runs, const float* x, float* y, int64_t in,
-                                    int64_t out, float* hidden, int num_threads) {
-  apply({entries, num_slots}, runs, num_runs, x, y, in, out, hidden, num_threads);
+extern "C" void apply_terms_float32(const SiteTable* site, const RunList* runs, const float* x,
+                                    float* y, float* hidden, int num_threads) {
+  apply(*site, *runs, x, y, hidden, num_threads);
 }
 
-extern "C" void apply_terms_bfloat16(const Entry* entries, int64_t num_slots, const Run* runs,
-                                     int64_t num_runs, const bfloat16* x, bfloat16* y, int64_t in,
-                                     int64_t out, float* hidden, int num_threads) {
-  apply({entries, num_slots}, runs, num_runs, x, y, in, out, hidden, num_threads);
+extern "C" void apply_terms_bfloat16(const SiteTable* site, const RunList* runs, const bfloat16* x,
+                                     bfloat16* y, float* hidden, int num_threads) {
+  apply(*site, *runs, x, y, hidden, num_threads);
 }
 
 extern "C" void attention_float32(const AttentionCall* call) { write_and_attend<float>(*call); }

@@ -16,6 +16,8 @@ MAX_RUN_ROWS = 32
 NATIVE_TERMS = frozenset({"a", "b", "c", "d"})
 
 _ENTRY = np.dtype([("a", "u8"), ("b", "u8"), ("c", "u8"), ("d", "u8"), ("rank", "i8")])
+_HIDDEN_ALIGN = 8
+"""`kHiddenAlign` of the kernel: a row's part of what lies between A and B is a multiple of it."""
 _FUNCTIONS = {torch.float32: "apply_terms_float32", torch.bfloat16: "apply_terms_bfloat16"}
 
 
@@ -25,8 +27,8 @@ class RunTable:
     def __init__(self, runs: Sequence[tuple[int, int, int]]) -> None:
         """(slot, first row, one past the last row) of each."""
         self._array = np.array(runs, dtype=np.int32).reshape(len(runs), 3)
-        self.address = int(self._array.ctypes.data)
-        self.num_runs = len(runs)
+        self._list = np.array([self._array.ctypes.data, len(runs)], dtype=np.int64)
+        self.address = int(self._list.ctypes.data)
         self.num_rows = int((self._array[:, 2] - self._array[:, 1]).sum())
 
 
@@ -35,20 +37,27 @@ class TermTable:
 
     def __init__(self) -> None:
         self._entries = np.zeros(8, dtype=_ENTRY)
-        self.address = int(self._entries.ctypes.data)
-        self.max_rank = 0
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        self._site = np.zeros(4, dtype=np.int64)
+        self.address = int(self._site.ctypes.data)
+        self.num_in = self.num_out = 0
+        """Widths of the site; the first is 0 as long as no slot reads the site's input."""
+        self.hidden_size = 0
+        """Floats that one row takes between A and B, at most."""
 
     def set(self, slot: int, terms: Terms) -> None:
         while slot >= len(self._entries):
             self._entries = np.concatenate([self._entries, np.zeros_like(self._entries)])
-            self.address = int(self._entries.ctypes.data)
         rank = 0 if terms.a is None else len(terms.a)
         addresses = (_address(terms.a), _address(terms.b), _address(terms.c), _address(terms.d))
         self._entries[slot] = (*addresses, rank)
-        self.max_rank = max(self.max_rank, rank)
+        self.hidden_size = max(self.hidden_size, -(-rank // _HIDDEN_ALIGN) * _HIDDEN_ALIGN)
+        if terms.a is not None:
+            self.num_in = terms.a.shape[1]
+        for outputs in (terms.b, terms.c, terms.d):
+            if outputs is not None:
+                self.num_out = len(outputs)
+        entries = int(self._entries.ctypes.data)
+        self._site[:] = entries, len(self._entries), self.num_in, self.num_out
 
     def clear(self, slot: int) -> None:
         if slot < len(self._entries):
@@ -59,32 +68,34 @@ class NativeTerms:
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._apply = getattr(library, _FUNCTIONS[dtype])
-        size = ctypes.c_int64
-        pointer = ctypes.c_void_p
-        self._apply.argtypes = [
-            pointer, size, pointer, size, pointer, pointer, size, size, pointer, ctypes.c_int,
-        ]  # fmt: skip
+        self._apply.argtypes = [*[ctypes.c_void_p] * 5, ctypes.c_int]
         self._apply.restype = None
         self._num_threads = torch.get_num_threads()
         self._hidden = torch.empty(0, dtype=torch.float32)
+        self._hidden_address = 0
 
-    def takes(self, rows: torch.Tensor) -> bool:
-        return rows.ndim == 2 and rows.dtype == self.dtype and rows.is_contiguous()
+    def takes(self, table: TermTable, num_rows: int, x: torch.Tensor, y: torch.Tensor) -> bool:
+        """Whether these are `num_rows` rows of the site, whatever their leading dimensions."""
+        return (
+            y.dtype == x.dtype == self.dtype
+            and y.numel() == num_rows * table.num_out
+            and (x.numel() == num_rows * table.num_in or not table.num_in)
+            and y.is_contiguous()
+            and x.is_contiguous()
+        )
 
     def add_to(self, table: TermTable, runs: RunTable, x: torch.Tensor, y: torch.Tensor) -> None:
-        """As `Terms.add_to` for the rows of each run. `x [n, in]`, `y [n, out]`, contiguous."""
-        if self._hidden.numel() < runs.num_rows * table.max_rank:
-            self._hidden = torch.empty(runs.num_rows * table.max_rank, dtype=torch.float32)
+        """As `Terms.add_to` for the rows of each run, of what `takes` takes."""
+        size = runs.num_rows * table.hidden_size
+        if self._hidden.numel() < size:
+            self._hidden = torch.empty(size, dtype=torch.float32)
+            self._hidden_address = self._hidden.data_ptr()
         self._apply(
             table.address,
-            len(table),
             runs.address,
-            runs.num_runs,
             x.data_ptr(),
             y.data_ptr(),
-            x.shape[-1],
-            y.shape[-1],
-            self._hidden.data_ptr(),
+            self._hidden_address,
             self._num_threads,
         )
 

@@ -7,7 +7,7 @@ from service.operator.terms import Terms
 
 
 def equals(native: NativeTerms) -> bool:
-    """On sizes that no vector width divides, with terms that are absent."""
+    """On sizes that no vector width divides, with terms that are absent and runs of many rows."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int, dtype: torch.dtype = native.dtype) -> torch.Tensor:
@@ -19,12 +19,13 @@ def equals(native: NativeTerms) -> bool:
         0: Terms(a=draw(16, num_in), b=draw(num_out, 16)),
         9: Terms(a=draw(5, num_in), b=draw(num_out, 5), **vectors),
         3: Terms(d=vectors["d"]),
+        4: Terms(a=draw(20, num_in), b=draw(num_out, 20), c=vectors["c"]),
     }
-    runs = [(0, 0, 3), (9, 3, 4), (1, 4, 5), (3, 6, 8), (99, 8, 9)]
+    runs = [(0, 0, 3), (9, 3, 4), (1, 4, 5), (3, 6, 8), (99, 8, 9), (4, 9, 24)]
     table = TermTable()
     for slot, terms in forms.items():
         table.set(slot, terms)
-    x, y = draw(9, num_in), draw(9, num_out)
+    x, y = draw(24, num_in), draw(24, num_out)
     twin = y.float().clone()
     for slot, start, stop in runs:
         if slot in forms:

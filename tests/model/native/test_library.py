@@ -31,7 +31,7 @@ def test_without_a_compiler_torch_does_the_work(
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
-        ("terms.h", "sum += entry.d[o]", "sum -= entry.d[o]"),
+        ("terms.h", "sum += load_some(entry.d", "sum -= load_some(entry.d"),
         ("attention.h", "end > call.window ? end - call.window", "end > call.window ? end - 1"),
         ("attention.h", "found += rounded<T>(call.slopes", "found -= rounded<T>(call.slopes"),
     ],

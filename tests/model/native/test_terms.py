@@ -31,8 +31,9 @@ def test_a_site_computes_the_same_with_and_without_the_kernel(dtype: torch.dtype
         2: Terms(a=torch.randn(3, 70).to(dtype), b=torch.randn(45, 3).to(dtype)),
         7: Terms(c=torch.randn(45), d=torch.randn(45)),
         40: Terms(d=torch.randn(45)),
+        41: Terms(a=torch.randn(68, 70).to(dtype), b=torch.randn(45, 68).to(dtype)),
     }
-    row_slot = [0, 0, 2, NO_SLOT, 7, 40, 1, *[2] * (MAX_RUN_ROWS + 1), 0]
+    row_slot = [0, 0, 2, NO_SLOT, 7, 40, 1, *[2] * (MAX_RUN_ROWS + 1), *[41] * MAX_RUN_ROWS, 0]
     x = torch.randn(1, len(row_slot), 70).to(dtype)
     results = []
     for native in (native_of(dtype), None):

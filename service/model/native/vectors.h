@@ -1,0 +1,111 @@
+// Vectors as wide as the processor's registers. Sums are float32 whatever the run dtype.
+
+#pragma once
+
+#include "scalars.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+typedef uint32_t Quad __attribute__((vector_size(16)));
+
+inline Floats load(const float* from) {
+  Floats values;
+  std::memcpy(&values, from, sizeof values);
+  return values;
+}
+
+inline Floats load(const bfloat16* from) {
+  Halves bits;
+  std::memcpy(&bits, from, sizeof bits);
+  return (Floats)(__builtin_convertvector(bits, Words) << 16);
+}
+
+inline void store(Floats values, float* to) { std::memcpy(to, &values, sizeof values); }
+
+inline void store(Floats values, bfloat16* to) {
+  Words bits = (Words)values;
+  bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // as `narrow`
+  bits = values == values ? bits : Words{} + 0x7fc0;
+  Halves halves = __builtin_convertvector(bits, Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}
+
+inline float total(Floats values) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)values);
+#else
+  float sum = 0;
+  for (int lane = 0; lane < kLanes; lane++) sum += values[lane];
+  return sum;
+#endif
+}
+
+// What a long product of two vectors is made of: `kStep` elements at a time.
+template <typename T>
+struct Product {
+  using Operand = Floats;
+  static constexpr int kStep = kLanes;
+  static Operand get(const T* from) { return load(from); }
+  static Floats add(Floats sum, Operand left, Operand right) { return sum + left * right; }
+};
+
+#if defined(__AVX512BF16__)
+template <>
+struct Product<bfloat16> {
+  using Operand = __m512bh;
+  static constexpr int kStep = 32;
+  static Operand get(const bfloat16* from) { return (__m512bh)_mm512_loadu_si512(from); }
+  static Floats add(Floats sum, Operand left, Operand right) {
+    return (Floats)_mm512_dpbf16_ps((__m512)sum, left, right);
+  }
+};
+#endif
+
+// Four words of each of `kLanes` rows, as four vectors with a lane for each row.
+inline void transpose(const Quad* rows, Words* columns) {
+#if defined(__AVX512F__)
+  __m512i x[4];
+  for (int j = 0; j < 4; j++) {
+    x[j] = _mm512_castsi128_si512((__m128i)rows[j]);
+    x[j] = _mm512_inserti32x4(x[j], (__m128i)rows[4 + j], 1);
+    x[j] = _mm512_inserti32x4(x[j], (__m128i)rows[8 + j], 2);
+    x[j] = _mm512_inserti32x4(x[j], (__m128i)rows[12 + j], 3);
+  }
+  __m512i low01 = _mm512_unpacklo_epi32(x[0], x[1]), high01 = _mm512_unpackhi_epi32(x[0], x[1]);
+  __m512i low23 = _mm512_unpacklo_epi32(x[2], x[3]), high23 = _mm512_unpackhi_epi32(x[2], x[3]);
+  columns[0] = (Words)_mm512_unpacklo_epi64(low01, low23);
+  columns[1] = (Words)_mm512_unpackhi_epi64(low01, low23);
+  columns[2] = (Words)_mm512_unpacklo_epi64(high01, high23);
+  columns[3] = (Words)_mm512_unpackhi_epi64(high01, high23);
+#elif defined(__AVX2__)
+  __m256i x[4];
+  for (int j = 0; j < 4; j++)
+    x[j] = _mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)rows[j]), (__m128i)rows[4 + j], 1);
+  __m256i low01 = _mm256_unpacklo_epi32(x[0], x[1]), high01 = _mm256_unpackhi_epi32(x[0], x[1]);
+  __m256i low23 = _mm256_unpacklo_epi32(x[2], x[3]), high23 = _mm256_unpackhi_epi32(x[2], x[3]);
+  columns[0] = (Words)_mm256_unpacklo_epi64(low01, low23);
+  columns[1] = (Words)_mm256_unpackhi_epi64(low01, low23);
+  columns[2] = (Words)_mm256_unpacklo_epi64(high01, high23);
+  columns[3] = (Words)_mm256_unpackhi_epi64(high01, high23);
+#else
+  for (int j = 0; j < 4; j++)
+    for (int lane = 0; lane < kLanes; lane++) columns[j][lane] = rows[lane][j];
+#endif
+}
+
+}  // namespace
