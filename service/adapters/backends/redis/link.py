@@ -236,12 +236,14 @@ class RedisLink:
             raise _unavailable() from None
 
     async def _subscription(self, channel: str) -> AsyncGenerator[str | None]:
-        """Until it is interrupted, which silence is too: it asks for a sign of life."""
+        """Until it is interrupted, which silence is too: it asks for a sign of life. And until
+        anything has failed, since the address may lead to another server from then on."""
         client = async_client(self.address, self.pace.timeout_s)
+        num_errors = self._status.num_errors
         try:
             async with client.pubsub() as pubsub:
                 await pubsub.subscribe(self.key(channel))
-                while True:
+                while self._status.num_errors == num_errors:
                     message = await pubsub.get_message(timeout=self.pace.heartbeat_s)
                     if message is None:
                         await pubsub.ping()
