@@ -176,11 +176,13 @@ class PagedAttention:
         assert index is not None, "the lane has begun the step"
         rows, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
         out = rows.new_empty(*rows.shape[:2], values.shape[-1])
-        native = self._context.native
-        if native is not None and native.attention.takes(rows, keys, values):
+        kernels = self._context.kernels
+        if kernels is not None and kernels.attention.takes(rows, keys, values):
             cache = self._store.layer(layer)
             short = self._context.short_segments
-            native.attention.write_and_attend(short, index, rows, keys, values, cache, out, options)
+            kernels.attention.write_and_attend(
+                short, index, rows, keys, values, cache, out, options
+            )
             chunks = [[one] for one in self._context.long_segments]
         else:
             self._store.write(layer, index, keys, values)

@@ -2,20 +2,19 @@
 and attention during it. One object per engine, owned by the engine thread, never a module global.
 """
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import compress
+from operator import not_
+from typing import Any, TypeVar
 
 import torch
 
 from service.core import NO_SLOT
-from service.model.native.attention import MAX_SEGMENT_ROWS, RowTable
-from service.model.native.terms import MAX_RUN_ROWS, RunTable
+from service.model.kernels import Kernels, TermKernel
 from service.step import Segment, Step, VirtualRow
 
-if TYPE_CHECKING:
-    from service.model.native.library import Native
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,16 @@ def runs_of(row_slot: list[int], row_task: list[int] | None = None) -> list[Slot
     return runs
 
 
+def split(
+    items: list[T], num_rows: Callable[[T], int], limit: int | None
+) -> tuple[list[T], list[T]]:
+    """Those that have at most `limit` rows, and the others. None = no limit."""
+    if limit is None:
+        return items, []
+    is_short = [num_rows(one) <= limit for one in items]
+    return list(compress(items, is_short)), list(compress(items, map(not_, is_short)))
+
+
 @dataclass(frozen=True, slots=True)
 class RowRuns:
     """The rows that one kind of site sees: all of the step, or those whose logits are wanted."""
@@ -50,22 +59,21 @@ class RowRuns:
     num_rows: int = 0
     runs: tuple[SlotRun, ...] = ()
     slots: frozenset[int] = frozenset()
-    short: RunTable = field(default_factory=lambda: RunTable(()))
-    """Runs for the native kernel."""
+    short: Any = None
+    """Runs for the kernel, in its layout."""
     long: tuple[SlotRun, ...] = ()
     """The others."""
 
     @classmethod
-    def of(cls, row_slot: list[int], row_task: list[int] | None) -> "RowRuns":
+    def of(
+        cls, row_slot: list[int], row_task: list[int] | None, kernel: TermKernel | None
+    ) -> "RowRuns":
         runs = runs_of(row_slot, row_task)
-        short = [(r.slot, r.start, r.stop) for r in runs if r.stop - r.start <= MAX_RUN_ROWS]
-        return cls(
-            len(row_slot),
-            tuple(runs),
-            frozenset(run.slot for run in runs),
-            RunTable(short),
-            tuple(run for run in runs if run.stop - run.start > MAX_RUN_ROWS),
-        )
+        limit = 0 if kernel is None else kernel.max_run_rows
+        short, long = split(runs, lambda run: run.stop - run.start, limit)
+        table = kernel and kernel.runs([(run.slot, run.start, run.stop) for run in short])
+        slots = frozenset(run.slot for run in runs)
+        return cls(len(row_slot), tuple(runs), slots, table, tuple(long))
 
 
 def by_rows(segments: list[Segment], value: Callable[[Segment], int]) -> list[int]:
@@ -81,7 +89,7 @@ def by_rows(segments: list[Segment], value: Callable[[Segment], int]) -> list[in
 class StepContext:
     """Everything but `segments` is derived from the step once, not once per layer."""
 
-    native: "Native | None" = None
+    kernels: Kernels | None = None
     """The same from step to step."""
     rows: RowRuns = field(default_factory=RowRuns)
     """For sites that see all rows."""
@@ -89,10 +97,10 @@ class StepContext:
     """For sites that see only the rows whose logits are wanted."""
     segments: list[Segment] = field(default_factory=list)
     num_decode: int = 0
-    short_segments: RowTable = field(default_factory=lambda: RowTable(()))
-    """Segments for the native kernel: the decode rows above all."""
+    short_segments: Any = None
+    """Segments for the kernel, in its layout: the decode rows above all."""
     long_segments: list[Segment] = field(default_factory=list)
-    """The others."""
+    """The others; all of them where there is no kernel."""
     virtual_rows: list[VirtualRow] = field(default_factory=list)
     tables: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
     """By slot: what resident adapters do beside the sites; kept by the pool from step to step."""
@@ -109,9 +117,10 @@ class StepContext:
 
     def begin(self, step: Step, wanted: list[int], write_index: torch.Tensor) -> None:
         tasks = _tasks_of(step)
-        self.rows = RowRuns.of(step.row_slot, tasks)
+        kernel = None if self.kernels is None else self.kernels.terms
+        self.rows = RowRuns.of(step.row_slot, tasks, kernel)
         self.wanted = RowRuns.of(
-            [step.row_slot[row] for row in wanted], tasks and [tasks[row] for row in wanted]
+            [step.row_slot[row] for row in wanted], tasks and [tasks[row] for row in wanted], kernel
         )
         self.segments = step.segments
         self.num_decode = step.num_decode
@@ -123,11 +132,10 @@ class StepContext:
         self.masks.clear()
 
     def _split_segments(self) -> None:
-        is_short = [one.num_rows <= MAX_SEGMENT_ROWS for one in self.segments]
-        self.short_segments = RowTable(list(itertools.compress(self.segments, is_short)))
-        self.long_segments = [
-            one for one, short in zip(self.segments, is_short, strict=True) if not short
-        ]
+        kernel = None if self.kernels is None else self.kernels.attention
+        limit = 0 if kernel is None else kernel.max_segment_rows
+        short, self.long_segments = split(self.segments, lambda one: one.num_rows, limit)
+        self.short_segments = kernel and kernel.rows(short)
 
 
 def _tasks_of(step: Step) -> list[int] | None:

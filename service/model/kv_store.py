@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy
 import torch
 
-from service.model.native.attention import LayerCache
+from service.model.kernels import LayerCache
 
 _LARGEST = 1e15
 """Far beyond any key or value that means something; its products are finite in 32 bits."""

@@ -17,6 +17,7 @@ from service.base import BaseDescription, LengthClasses, Quantization
 from service.errors import ConfigurationError
 from service.model.context import StepContext
 from service.model.describe import config_value, describe, read_base_files
+from service.model.kernels import Kernels
 from service.model.kv_store import LayerShape
 from service.model.lanes.build import prepare
 from service.model.lanes.lane import LaneChoice
@@ -27,6 +28,7 @@ from service.model.packing import pack_linears
 from service.model.probe import probe
 from service.model.sites import Site
 from service.model.tokenizer import HFTokenizer
+from service.model.triton.library import load_triton
 from service.quantized.loading import load_quantized
 from service.quantized.stored import resolve_quantization
 
@@ -79,7 +81,7 @@ def load_base(options: LoadOptions) -> LoadedBase:
         pack_linears(model, model.dtype)
     context = StepContext()
     if options.native_folder is not None:
-        context.native = load_native(options.native_folder, model.dtype, device)
+        context.kernels = _load_kernels(options.native_folder, model.dtype, device)
     length_classes = prepare(model, lane.name, context)
     found = probe(model, lane.name)
     max_model_len = _max_model_len(config, options.max_model_len)
@@ -122,6 +124,12 @@ def resolve_folder(base_model: str, revision: str | None) -> Path:
             f"base_model: {base_model!r} is neither a folder here nor can it be had from the hub "
             f"({type(error).__name__})."
         ) from error
+
+
+def _load_kernels(folder: Path, dtype: torch.dtype, device: torch.device) -> Kernels | None:
+    if device.type == "cuda":
+        return load_triton(dtype, device)
+    return load_native(folder, dtype, device)
 
 
 def resolve_device(device: str) -> torch.device:

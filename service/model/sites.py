@@ -8,7 +8,7 @@ import torch
 
 from service.base import RowMap, SiteKind
 from service.model.context import RowRuns, SlotRun, StepContext
-from service.model.native.terms import NATIVE_TERMS, NativeTerms, TermTable
+from service.model.kernels import KERNEL_TERMS, TermKernel
 from service.operator.terms import TERM_NAMES, VECTORS, Terms
 
 
@@ -42,22 +42,24 @@ class Site:
         self._base_forward: Callable[[torch.Tensor], torch.Tensor] = module.forward
         self._context = context
         self._forms: dict[int, SiteForm] = {}
-        self._table = TermTable()
+        self._kernel = None if context.kernels is None else context.kernels.terms
+        self._table = None if self._kernel is None else self._kernel.table()
         self._foreign_slots: set[int] = set()
-        """Of forms that the native kernel does not know."""
+        """Of forms that the kernel does not know."""
         module.forward = self.forward
 
     def set_form(self, slot: int, form: SiteForm) -> None:
         self._forms[slot] = form
-        native = self._context.native
-        if native is not None and self.kind != "embedding" and _is_native(form, native.terms):
-            self._table.set(slot, form.terms)
+        kernel, table = self._kernel, self._table
+        if kernel and table and self.kind != "embedding" and _is_for(kernel, form):
+            table.set(slot, form.terms)
         else:
             self._foreign_slots.add(slot)
 
     def drop_form(self, slot: int) -> None:
         self._forms.pop(slot, None)
-        self._table.clear(slot)
+        if self._table is not None:
+            self._table.clear(slot)
         self._foreign_slots.discard(slot)
 
     def private_copy(self, parameters: dict[str, torch.Tensor]) -> torch.nn.Module:
@@ -88,17 +90,17 @@ class Site:
             self._apply(active, rows.num_rows, x, y)
             return y
         y = self._base_forward(x)
-        runs = rows.long if self._apply_native(rows, x, y) else rows.runs
+        runs = rows.long if self._apply_kernel(rows, x, y) else rows.runs
         if runs:
             self._apply(self._active(runs), rows.num_rows, x, y)
         return y
 
-    def _apply_native(self, rows: RowRuns, x: torch.Tensor, y: torch.Tensor) -> bool:
+    def _apply_kernel(self, rows: RowRuns, x: torch.Tensor, y: torch.Tensor) -> bool:
         """False when the short runs are left to the torch twin, as all others are."""
-        native = self._context.native
-        if native is None or not native.terms.takes(self._table, rows.num_rows, x, y):
+        kernel, table = self._kernel, self._table
+        if kernel is None or not kernel.takes(table, rows.num_rows, x, y):
             return False
-        native.terms.add_to(self._table, rows.short, x, y)
+        kernel.add_to(table, rows.short, x, y)
         return True
 
     def _active(self, runs: Iterable[SlotRun]) -> list[tuple[SlotRun, SiteForm]]:
@@ -148,13 +150,13 @@ class Site:
         raise RuntimeError(f"{self.path} saw {list(tensor.shape)}, which is not {num_rows} rows")
 
 
-def _is_native(form: SiteForm, native: NativeTerms) -> bool:
+def _is_for(kernel: TermKernel, form: SiteForm) -> bool:
     if form.module is not None:
         return False
     present = {name: getattr(form.terms, name) for name in TERM_NAMES}
     tensors = {name: tensor for name, tensor in present.items() if tensor is not None}
-    return set(tensors) <= NATIVE_TERMS and all(
+    return set(tensors) <= KERNEL_TERMS and all(
         tensor.is_contiguous()
-        and tensor.dtype == (torch.float32 if name in VECTORS else native.dtype)
+        and tensor.dtype == (torch.float32 if name in VECTORS else kernel.dtype)
         for name, tensor in tensors.items()
     )

@@ -5,16 +5,14 @@
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from service.model.kernels import LayerCache
 from service.step import Segment
 
-MAX_SEGMENT_ROWS = 8
-"""From about here on a matrix product of torch's own is faster."""
 _MAX_TOTAL = 16384
 """`kMaxTotal` of the kernel: floats that one key-value head's queries may take."""
 
@@ -58,22 +56,19 @@ class RowTable:
         self.blocks_address = int(self._blocks.ctypes.data)
 
 
-@dataclass(frozen=True, slots=True)
-class LayerCache:
-    """Keys and values of one layer, `[token slots, heads, dim]` each."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-    block_size: int
-
-
 class NativeAttention:
+    max_segment_rows = 8
+    """From about here on a matrix product of torch's own is faster."""
+
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._run = getattr(library, _FUNCTIONS[dtype])
         self._run.argtypes = [ctypes.POINTER(_Call)]
         self._run.restype = None
         self._call = _Call(num_threads=torch.get_num_threads())
+
+    def rows(self, segments: Sequence[Segment]) -> RowTable:
+        return RowTable(segments)
 
     def takes(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
         group = query.shape[1] // key.shape[1]

@@ -2,13 +2,13 @@
 nothing can be compiled, the twins do the work alone."""
 
 import ctypes
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 import torch
 
-from service.model.native import attention_twin, terms_twin
+from service.model import attention_twin, terms_twin
+from service.model.kernels import Kernels
 from service.model.native.attention import NativeAttention
 from service.model.native.build import BuildFailed, build_library
 from service.model.native.terms import NativeTerms
@@ -19,13 +19,7 @@ _SOURCE = Path(__file__).with_name("kernels.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
 
 
-@dataclass(frozen=True, slots=True)
-class Native:
-    terms: NativeTerms
-    attention: NativeAttention
-
-
-def load_native(folder: Path, dtype: torch.dtype, device: torch.device) -> Native | None:
+def load_native(folder: Path, dtype: torch.dtype, device: torch.device) -> Kernels | None:
     """None where there are no such kernels, or they do not do what their twins do."""
     if device.type != "cpu" or dtype not in DTYPES:
         return None
@@ -34,10 +28,10 @@ def load_native(folder: Path, dtype: torch.dtype, device: torch.device) -> Nativ
     except (BuildFailed, OSError) as error:
         log.warning("native_kernels_missing", reason=str(error))
         return None
-    native = Native(NativeTerms(library, dtype), NativeAttention(library, dtype))
+    native = Kernels(NativeTerms(library, dtype), NativeAttention(library, dtype))
     for name, is_equal in (
-        ("terms", terms_twin.equals(native.terms)),
-        ("attention", attention_twin.equals(native.attention)),
+        ("terms", terms_twin.equals(native.terms, device)),
+        ("attention", attention_twin.equals(native.attention, device)),
     ):
         if not is_equal:
             log.warning("native_kernel_wrong", kernel=name, reason="it differs from its twin")

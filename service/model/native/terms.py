@@ -11,10 +11,6 @@ import torch
 
 from service.operator.terms import Terms
 
-MAX_RUN_ROWS = 32
-"""From about here on a matrix product of torch's own is faster."""
-NATIVE_TERMS = frozenset({"a", "b", "c", "d"})
-
 _ENTRY = np.dtype([("a", "u8"), ("b", "u8"), ("c", "u8"), ("d", "u8"), ("rank", "i8")])
 _HIDDEN_ALIGN = 8
 """`kHiddenAlign` of the kernel: a row's part of what lies between A and B is a multiple of it."""
@@ -65,6 +61,9 @@ class TermTable:
 
 
 class NativeTerms:
+    max_run_rows = 32
+    """From about here on a matrix product of torch's own is faster."""
+
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._apply = getattr(library, _FUNCTIONS[dtype])
@@ -74,8 +73,13 @@ class NativeTerms:
         self._hidden = torch.empty(0, dtype=torch.float32)
         self._hidden_address = 0
 
+    def table(self) -> TermTable:
+        return TermTable()
+
+    def runs(self, runs: Sequence[tuple[int, int, int]]) -> RunTable:
+        return RunTable(runs)
+
     def takes(self, table: TermTable, num_rows: int, x: torch.Tensor, y: torch.Tensor) -> bool:
-        """Whether these are `num_rows` rows of the site, whatever their leading dimensions."""
         return (
             y.dtype == x.dtype == self.dtype
             and y.numel() == num_rows * table.num_out

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.model.native.library import Native, load_native
+from service.model.kernels import Kernels
+from service.model.native.library import load_native
 
 CPU = torch.device("cpu")
 FOLDER = Path(tempfile.gettempdir()) / "repertoire-test-kernels"
 
 
-def native_of(dtype: torch.dtype) -> Native:
+def native_of(dtype: torch.dtype) -> Kernels:
     if shutil.which("c++") is None:
         pytest.skip("no C++ compiler here")
     native = load_native(FOLDER, dtype, CPU)

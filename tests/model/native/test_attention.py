@@ -7,17 +7,17 @@ import torch
 
 from service.model.attention import PagedAttention
 from service.model.context import StepContext
+from service.model.kernels import Kernels
 from service.model.kv_store import KVStore, LayerShape
 from service.model.lanes.ragged import write_index
-from service.model.native.attention import MAX_SEGMENT_ROWS
-from service.model.native.library import Native
+from service.model.native.attention import NativeAttention
 from service.step import Segment, Step
 from tests.model.native.library import CPU, native_of
 
 BLOCK_SIZE = 4
 HEADS, KV_HEADS, DIM = 4, 2, 24
 SINKS = torch.tensor([0.5, -1.0, 2.0, 0.0])
-LONG = MAX_SEGMENT_ROWS + 3
+LONG = NativeAttention.max_segment_rows + 3
 SEGMENTS = [
     Segment("decode", 0, 1, 9, [3, 0, 5]),
     Segment("other", 1, 1, 0, [1]),
@@ -28,14 +28,14 @@ NUM_ROWS = SEGMENTS[-1].first_row + SEGMENTS[-1].num_rows
 
 
 def attended(
-    native: Native | None, dtype: torch.dtype, options: dict[str, Any]
+    native: Kernels | None, dtype: torch.dtype, options: dict[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What attention returns, and what it has stored."""
     torch.manual_seed(0)
     store = KVStore({0: LayerShape(KV_HEADS, DIM, DIM)}, 10, BLOCK_SIZE, dtype, CPU)
     past = torch.arange(10 * BLOCK_SIZE)
     store.write(0, past, *torch.randn(2, len(past), KV_HEADS, DIM).to(dtype))
-    context = StepContext(native=native)
+    context = StepContext(kernels=native)
     step = Step([0] * NUM_ROWS, [0] * NUM_ROWS, [-1] * NUM_ROWS, SEGMENTS, 2, [], [])
     context.begin(step, [], torch.tensor(write_index(SEGMENTS, BLOCK_SIZE)))
     query = torch.randn(1, HEADS, NUM_ROWS, DIM).to(dtype)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from service.model import attention_twin, terms_twin
 from service.model.native import (
-    attention_twin,
     build as build_module,
     library as library_module,
-    terms_twin,
 )
 from service.model.native.attention import NativeAttention
 from service.model.native.build import BuildFailed, build_library, prebuild_library
 from service.model.native.targets import targets
 from service.model.native.terms import NativeTerms
+from tests.model.native.library import CPU
 
 X86 = platform.machine() == "x86_64"
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
@@ -44,8 +44,8 @@ def test_the_kernels_equal_their_twins_on_every_processor_that_this_one_is(
     for path in tried:
         library = ctypes.CDLL(str(path))
         for dtype in library_module.DTYPES:
-            assert terms_twin.equals(NativeTerms(library, dtype))
-            assert attention_twin.equals(NativeAttention(library, dtype))
+            assert terms_twin.equals(NativeTerms(library, dtype), CPU)
+            assert attention_twin.equals(NativeAttention(library, dtype), CPU)
 
 
 def test_without_a_compiler_what_is_prebuilt_serves(

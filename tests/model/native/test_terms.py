@@ -5,8 +5,8 @@ import torch
 
 from service.core import NO_SLOT
 from service.model.context import StepContext
-from service.model.native.library import Native
-from service.model.native.terms import MAX_RUN_ROWS
+from service.model.kernels import Kernels
+from service.model.native.terms import NativeTerms
 from service.model.sites import Site, SiteForm
 from service.operator.terms import Terms
 from service.step import Step
@@ -18,8 +18,8 @@ def step(row_slot: list[int]) -> Step:
     return Step([3] * count, [0] * count, row_slot, [], 0, [], [])
 
 
-def site_of(native: Native | None, linear: torch.nn.Linear) -> tuple[Site, StepContext]:
-    context = StepContext(native=native)
+def site_of(native: Kernels | None, linear: torch.nn.Linear) -> tuple[Site, StepContext]:
+    context = StepContext(kernels=native)
     return Site("site", linear, "all", context), context
 
 
@@ -33,7 +33,8 @@ def test_a_site_computes_the_same_with_and_without_the_kernel(dtype: torch.dtype
         40: Terms(d=torch.randn(45)),
         41: Terms(a=torch.randn(68, 70).to(dtype), b=torch.randn(45, 68).to(dtype)),
     }
-    row_slot = [0, 0, 2, NO_SLOT, 7, 40, 1, *[2] * (MAX_RUN_ROWS + 1), *[41] * MAX_RUN_ROWS, 0]
+    longest = NativeTerms.max_run_rows
+    row_slot = [0, 0, 2, NO_SLOT, 7, 40, 1, *[2] * (longest + 1), *[41] * longest, 0]
     x = torch.randn(1, len(row_slot), 70).to(dtype)
     results = []
     for native in (native_of(dtype), None):

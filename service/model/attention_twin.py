@@ -1,39 +1,43 @@
-"""The native attention beside its twin, `attend` of model/attention.py."""
+"""A kernel of attention beside its twin, `attend` of model/attention.py."""
 
 from typing import Any
 
 import torch
 
 from service.model.attention import alibi_mask, attend, block_tables, causal_mask
+from service.model.kernels import AttentionKernel
 from service.model.kv_store import KVStore, LayerShape
 from service.model.lanes.ragged import write_index
-from service.model.native.attention import NativeAttention, RowTable
 from service.step import Segment
 
 _BLOCK_SIZE = 4
 _HEADS, _KV_HEADS, _KEY_DIM, _VALUE_DIM = 6, 2, 43, 24
 """Sizes that no vector width divides."""
 _SCATTERED = [9, 1, 8, 0, 6, 2, 5, 4, 3, 10]
-_CPU = torch.device("cpu")
 
 
-def equals(native: NativeAttention) -> bool:
+def equals(kernel: AttentionKernel, device: torch.device) -> bool:
     """With every option alone, none and all of them, over blocks in no order."""
     generator = torch.Generator().manual_seed(0)
     each: list[dict[str, Any]] = [
         {"scaling": 0.3},
         {"sliding_window": 5},
         {"softcap": 2.0},
-        {"s_aux": torch.rand(_HEADS, generator=generator).to(native.dtype)},
-        {"alibi_slopes": torch.rand(_HEADS, generator=generator) / 8},
+        {"s_aux": torch.rand(_HEADS, generator=generator).to(device, kernel.dtype)},
+        {"alibi_slopes": torch.rand(_HEADS, generator=generator).to(device) / 8},
     ]
     every = {name: value for options in each for name, value in options.items()}
-    return all(_is_equal(native, options, generator) for options in [{}, *each, every])
+    return all(_is_equal(kernel, device, options, generator) for options in [{}, *each, every])
 
 
-def _is_equal(native: NativeAttention, options: dict[str, Any], generator: torch.Generator) -> bool:
+def _is_equal(
+    kernel: AttentionKernel,
+    device: torch.device,
+    options: dict[str, Any],
+    generator: torch.Generator,
+) -> bool:
     def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator).to(native.dtype)
+        return torch.randn(*shape, generator=generator).to(device, kernel.dtype)
 
     segments = [
         Segment("a", first_row=0, num_rows=1, context_len=0, block_table=[7]),
@@ -42,7 +46,7 @@ def _is_equal(native: NativeAttention, options: dict[str, Any], generator: torch
     ]
     num_rows, num_blocks = 5, 13
     shape = LayerShape(_KV_HEADS, _KEY_DIM, _VALUE_DIM)
-    store = KVStore({0: shape}, num_blocks, _BLOCK_SIZE, native.dtype, _CPU)
+    store = KVStore({0: shape}, num_blocks, _BLOCK_SIZE, kernel.dtype, device)
     cache = store.layer(0)
     cache.keys.copy_(draw(*cache.keys.shape))
     cache.values.copy_(draw(*cache.values.shape))
@@ -50,14 +54,14 @@ def _is_equal(native: NativeAttention, options: dict[str, Any], generator: torch
     query = draw(_HEADS, num_rows, _KEY_DIM).transpose(0, 1)
     key = draw(_KV_HEADS, num_rows, _KEY_DIM).transpose(0, 1)
     value = draw(_KV_HEADS, num_rows, _VALUE_DIM).transpose(0, 1)
-    slots = torch.tensor(write_index(segments, _BLOCK_SIZE))
-    out = torch.zeros(num_rows, _HEADS, _VALUE_DIM, dtype=native.dtype)
-    if not native.takes(query, key, value):
+    slots = torch.tensor(write_index(segments, _BLOCK_SIZE), device=device)
+    out = torch.zeros(num_rows, _HEADS, _VALUE_DIM, dtype=kernel.dtype, device=device)
+    if not kernel.takes(query, key, value):
         return False
-    native.write_and_attend(RowTable(segments), slots, query, key, value, cache, out, options)
+    kernel.write_and_attend(kernel.rows(segments), slots, query, key, value, cache, out, options)
     is_written = torch.equal(cache.keys[slots], key) and torch.equal(cache.values[slots], value)
     twin = torch.cat([_attended(one, query, store, options) for one in segments])
-    tolerance = max(4 * torch.finfo(native.dtype).eps, 1e-5)
+    tolerance = max(4 * torch.finfo(kernel.dtype).eps, 1e-5)
     return is_written and torch.allclose(out.float(), twin, rtol=tolerance, atol=tolerance)
 
 
@@ -66,8 +70,8 @@ def _attended(
 ) -> torch.Tensor:
     """`[rows, H, Dv]`, in float32 from what is stored."""
     rows = slice(segment.first_row, segment.first_row + segment.num_rows)
-    keys, values = store.gather(0, block_tables([segment], _BLOCK_SIZE, _CPU))
-    mask = causal_mask([segment], keys.shape[1], options.get("sliding_window"), _CPU)
+    keys, values = store.gather(0, block_tables([segment], _BLOCK_SIZE, query.device))
+    mask = causal_mask([segment], keys.shape[1], options.get("sliding_window"), query.device)
     if (slopes := options.get("alibi_slopes")) is not None:
         mask = alibi_mask(mask, slopes, query.dtype).float()
     return attend(

@@ -1,17 +1,17 @@
-"""The native terms beside their twin, `operator/terms.py`."""
+"""A kernel of terms beside its twin, `operator/terms.py`."""
 
 import torch
 
-from service.model.native.terms import NATIVE_TERMS, NativeTerms, RunTable, TermTable
+from service.model.kernels import KERNEL_TERMS, TermKernel
 from service.operator.terms import Terms
 
 
-def equals(native: NativeTerms) -> bool:
+def equals(kernel: TermKernel, device: torch.device) -> bool:
     """On sizes that no vector width divides, with terms that are absent and runs of many rows."""
     generator = torch.Generator().manual_seed(0)
 
-    def draw(*shape: int, dtype: torch.dtype = native.dtype) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator).sub(0.5).to(dtype)
+    def draw(*shape: int, dtype: torch.dtype = kernel.dtype) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator).sub(0.5).to(device, dtype)
 
     num_in, num_out = 141, 83
     vectors = {name: draw(num_out, dtype=torch.float32) for name in ("c", "d")}
@@ -22,7 +22,7 @@ def equals(native: NativeTerms) -> bool:
         4: Terms(a=draw(20, num_in), b=draw(num_out, 20), c=vectors["c"]),
     }
     runs = [(0, 0, 3), (9, 3, 4), (1, 4, 5), (3, 6, 8), (99, 8, 9), (4, 9, 24)]
-    table = TermTable()
+    table = kernel.table()
     for slot, terms in forms.items():
         table.set(slot, terms)
     x, y = draw(24, num_in), draw(24, num_out)
@@ -30,10 +30,10 @@ def equals(native: NativeTerms) -> bool:
     for slot, start, stop in runs:
         if slot in forms:
             _widened(forms[slot]).add_to(twin[start:stop], x[start:stop].float())
-    native.add_to(table, RunTable(runs), x, y)
-    return torch.allclose(y.float(), twin, rtol=2 * torch.finfo(native.dtype).eps, atol=1e-5)
+    kernel.add_to(table, kernel.runs(runs), x, y)
+    return torch.allclose(y.float(), twin, rtol=2 * torch.finfo(kernel.dtype).eps, atol=1e-5)
 
 
 def _widened(terms: Terms) -> Terms:
-    values = {name: getattr(terms, name) for name in NATIVE_TERMS}
+    values = {name: getattr(terms, name) for name in KERNEL_TERMS}
     return Terms(**{name: value.float() for name, value in values.items() if value is not None})

@@ -1,0 +1,93 @@
+"""What a device has for the rows of a step, in place of torch: C++ on a processor, Triton on a GPU.
+
+Tables are opaque: whoever makes one is the only one who reads it. Everything has a twin in torch,
+which does what a kernel does not take.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from service.operator.terms import Terms
+from service.step import Segment
+
+KERNEL_TERMS = frozenset({"a", "b", "c", "d"})
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """Keys and values of one layer, `[token slots, heads, dim]` each."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    block_size: int
+
+
+class TermTable(Protocol):
+    """Where each slot's terms lie, for one site. The tensors are kept alive by the site's forms."""
+
+    def set(self, slot: int, terms: Terms) -> None: ...
+
+    def clear(self, slot: int) -> None: ...
+
+
+class TermKernel(Protocol):
+    """`KERNEL_TERMS` of the operator; the twin is `Terms.add_to`."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def max_run_rows(self) -> int | None:
+        """Longer runs are left to torch; None: no run is too long."""
+
+    def table(self) -> TermTable: ...
+
+    def runs(self, runs: Sequence[tuple[int, int, int]]) -> Any:
+        """Runs of a step, made once and read at every site: (slot, first row, one past the last
+        row) of each, none longer than `max_run_rows`."""
+
+    def takes(self, table: Any, num_rows: int, x: torch.Tensor, y: torch.Tensor) -> bool:
+        """Whether these are `num_rows` rows of the site, whatever their leading dimensions."""
+
+    def add_to(self, table: Any, runs: Any, x: torch.Tensor, y: torch.Tensor) -> None:
+        """As `Terms.add_to` for the rows of each run, of what `takes` takes."""
+
+
+class AttentionKernel(Protocol):
+    """Attention over the paged store; the twin is `attend` of model/attention.py."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def max_segment_rows(self) -> int | None:
+        """Longer segments are left to torch; None: no segment is too long."""
+
+    def rows(self, segments: Sequence[Segment]) -> Any:
+        """Rows of a step, made once and read at every layer: all of these segments, none longer
+        than `max_segment_rows`."""
+
+    def takes(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool: ...
+
+    def write_and_attend(
+        self,
+        rows: Any,
+        slots: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        cache: LayerCache,
+        out: torch.Tensor,
+        options: dict[str, Any],
+    ) -> None:
+        """Store `key`, `value` `[T, heads, dim]` of every row at `slots [T]`, then set `rows` in
+        `out [T, H, Dv]`, contiguous. Options by transformers' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    terms: TermKernel
+    attention: AttentionKernel

@@ -1,0 +1,34 @@
+"""The kernels of a GPU. At start each is compared with its torch twin; where they differ, or there
+is no Triton, the twins do the work alone."""
+
+import structlog
+import torch
+
+from service.model import attention_twin, terms_twin
+from service.model.kernels import Kernels
+
+log = structlog.get_logger(__name__)
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def load_triton(dtype: torch.dtype, device: torch.device) -> Kernels | None:
+    """None where there are no such kernels, or they do not do what their twins do."""
+    try:
+        # torch's CUDA builds bring it, its others do not.
+        from service.model.triton.attention import TritonAttention
+        from service.model.triton.terms import TritonTerms
+    except ImportError as error:
+        log.warning("triton_kernels_missing", reason=str(error))
+        return None
+    if dtype not in DTYPES:
+        return None
+    found = Kernels(TritonTerms(dtype, device), TritonAttention(dtype, device))
+    for name, is_equal in (
+        ("terms", terms_twin.equals(found.terms, device)),
+        ("attention", attention_twin.equals(found.attention, device)),
+    ):
+        if not is_equal:
+            log.warning("triton_kernel_wrong", kernel=name, reason="it differs from its twin")
+            return None
+    return found
