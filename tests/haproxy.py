@@ -79,7 +79,7 @@ class Balancer:
         return {
             one["svname"]
             for one in servers
-            if one["pxname"] == "by_adapter" and one["status"].startswith("UP")
+            if one["pxname"] == "replicas" and one["status"].startswith("UP")
         } - {"BACKEND"}
 
     def wait_until_up(self, *names: str) -> None:

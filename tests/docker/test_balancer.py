@@ -173,6 +173,22 @@ def test_a_prompt_over_the_buffer_arrives_whole_at_some_replica(fleet: Fleet) ->
         assert response.json()["num_bytes"] == len(content)
 
 
+def test_a_model_that_the_buffer_does_not_hold_goes_to_who_has_least_to_do(fleet: Fleet) -> None:
+    home, other = fleet.home_and_other("held")
+    theirs = [model for model, name in fleet.placement().items() if name == home.name][:3]
+    too_long = "x" * BUFFER_BYTES
+    home.is_holding = True
+    with ExitStack() as stack:
+        fleet.hold(stack, "held")
+        for model in theirs:
+            assert fleet.ask(model) == home.name, "it may have one more"
+            assert fleet.ask(model, prompt=too_long) == home.name, "its model comes first"
+            behind = json.dumps({"prompt": too_long, "model": model})
+            assert fleet.who(fleet.client.post("/v1/completions", content=behind)) == other.name
+            assert fleet.ask("demo-base") == other.name
+        home.is_holding = False
+
+
 def test_a_prompt_that_just_fits_is_routed(fleet: Fleet) -> None:
     placement = fleet.placement()
     for model in MODELS[:4]:
@@ -247,6 +263,33 @@ def test_a_draining_replica_keeps_its_streams_and_gets_nothing_new(fleet: Fleet)
     assert fleet.placement() == before
 
 
+def test_a_rolling_restart_fails_nobody(fleet: Fleet) -> None:
+    before = fleet.placement()
+    is_over = threading.Event()
+    answers: list[int] = []
+
+    def ask_on() -> None:
+        with httpx.Client(base_url=fleet.balancer.url, timeout=60) as client:
+            while not is_over.is_set():
+                body = {"model": MODELS[len(answers) % len(MODELS)]}
+                answers.append(client.post("/v1/completions", json=body).status_code)
+
+    asking = threading.Thread(target=ask_on)
+    asking.start()
+    for replica in fleet.replicas:
+        rest = [one.name for one in fleet.replicas if one is not replica]
+        replica.is_ready = False
+        fleet.balancer.wait_until_up(*rest)
+        replica.stop()
+        replica.is_ready = True
+        replica.start()
+        fleet.balancer.wait_until_up(*BOTH)
+    is_over.set()
+    asking.join(timeout=60)
+    assert set(answers) == {200}
+    assert fleet.placement() == before
+
+
 def test_the_adapters_of_a_dead_replica_are_answered_by_the_other_at_once(fleet: Fleet) -> None:
     home, other = fleet.home_and_other("held")
     before = fleet.placement()
@@ -312,4 +355,4 @@ def test_without_any_replica_the_answer_says_so_and_when_to_come_back(fleet: Fle
 
 def test_the_balancer_can_be_scraped(fleet: Fleet) -> None:
     text = httpx.get(f"{fleet.balancer.statistics_url}/metrics").text
-    assert 'haproxy_server_status{proxy="by_adapter",server="replica-1",state="UP"} 1' in text
+    assert 'haproxy_server_status{proxy="replicas",server="replica-1",state="UP"} 1' in text
