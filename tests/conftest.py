@@ -1,10 +1,15 @@
 """What holds for every test: the machine's speed and the caller's environment decide nothing."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.s3_server import S3Server
 
 if not Path("/proc/driver/nvidia").exists():
     # Read when Triton is imported, which torch may do at any time.
@@ -18,3 +23,12 @@ settings.load_profile("repertoire")
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("REPERTOIRE_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def s3() -> "Iterator[S3Server]":
+    """One for all tests; each has a bucket of its own."""
+    from tests.s3_server import S3Server
+
+    with S3Server() as server:
+        yield server

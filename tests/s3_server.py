@@ -5,6 +5,7 @@ both win. S3 has one winner, so here such writes take turns.
 """
 
 import itertools
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -39,11 +40,13 @@ class S3Server:
         other."""
         self._honours_conditions = honours_conditions
         self._app: Wsgi = DomainDispatcherApplication(create_backend_app)
-        self._creations = threading.Lock()
+        self._writes = threading.Lock()
         self._server: BaseWSGIServer | None = None
         self.port = 0
         self.requests: list[tuple[str, str]] = []
         """Method and path of each, in the order in which they came."""
+        self.answers_to_lose = 0
+        """Of writes: so many of the next are done, and nobody is told."""
 
     def __enter__(self) -> Self:
         with pytest.MonkeyPatch.context() as patch:
@@ -91,12 +94,16 @@ class S3Server:
 
     def _serve(self, environ: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
-        if "HTTP_IF_NONE_MATCH" not in environ or environ["REQUEST_METHOD"] != "PUT":
+        if environ["REQUEST_METHOD"] != "PUT":
             return self._app(environ, respond)
         if not self._honours_conditions:
-            del environ["HTTP_IF_NONE_MATCH"]
-        with self._creations:
-            return list(self._app(environ, respond))
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        with self._writes:
+            answer = list(self._app(environ, respond))
+        if self.answers_to_lose:
+            self.answers_to_lose -= 1
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        return answer
 
 
 class _Quiet(MotoRequestHandler):

@@ -1,30 +1,31 @@
-"""Two replicas over one folder: nobody's work is lost to the other, and both come to one state."""
+"""Two replicas over one store: nobody's work is lost to the other, and both come to one state."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.adapters.backends import folder_store
-from service.adapters.backends.folder_store import folder_backends
 from service.adapters.collector import GRACE_S, Collector
 from service.adapters.forms import FormFolder
 from service.adapters.history import Delete, Move
 from service.adapters.limits import AdapterLimits
 from service.adapters.store import AdapterStore
 from service.errors import ConfigurationError
+from tests.adapters.places import FolderPlace, Place
 from tests.adapters.test_store import outcome
 
 
-def replica(root: Path, name: str) -> AdapterStore:
-    store = AdapterStore(folder_backends(root, name), AdapterLimits())
+def replica(place: Place, name: str | None) -> AdapterStore:
+    store = AdapterStore(place.backends(name), AdapterLimits())
     store.open()
     return store
 
 
 @pytest.fixture
-def pair(tmp_path: Path):
-    stores = [replica(tmp_path, name) for name in "xy"]
+def pair(place: Place) -> Iterator[list[AdapterStore]]:
+    stores = [replica(place, name) for name in "xy"]
     yield stores
     for store in stores:
         store.close()
@@ -44,8 +45,8 @@ def test_what_one_publishes_the_other_reads_when_it_is_told(pair) -> None:
 
 def test_reconciling_finds_everything_that_nobody_told(pair) -> None:
     one, other = pair
-    for name in ("n", "m", "k"):
-        one.publish(name, outcome(one, name), 5)
+    for name, letter in (("n", "a"), ("m", "c"), ("k", "d")):
+        one.publish(name, outcome(one, letter), 5)
     assert other.reconcile() == ["k", "m", "n"]
     other.change("m", lambda _: Delete(6))
     one.publish("k", outcome(one, "b"), 6)
@@ -102,15 +103,14 @@ def test_a_folder_that_both_take_over_is_one_version(pair) -> None:
 
 
 def test_one_alone_and_a_fleet_exclude_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_store, "_LOCK_ATTEMPTS", 2)
-    alone = AdapterStore(folder_backends(tmp_path), AdapterLimits())
-    alone.open()
+    alone = replica(place, None)
     with pytest.raises(ConfigurationError, match="another process"):
-        replica(tmp_path, "x")
+        replica(place, "x")
     alone.close()
-    member = replica(tmp_path, "x")
+    member = replica(place, "x")
     with pytest.raises(ConfigurationError, match="another process"):
         alone.open()
     member.close()
@@ -122,20 +122,21 @@ def test_two_replicas_with_one_id_are_told_apart_by_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.adapters.scratch._PATIENCE_S", 0.2)
-    member = replica(tmp_path, "x")
+    place = FolderPlace(tmp_path)
+    member = replica(place, "x")
     with pytest.raises(ConfigurationError, match="'x' runs already"):
-        replica(tmp_path, "x")
+        replica(place, "x")
     member.close()
-    replica(tmp_path, "x").close()
+    replica(place, "x").close()
 
 
 def test_each_has_a_temporary_folder_that_others_leave_alone(tmp_path: Path) -> None:
-    one = replica(tmp_path, "x")
+    one = replica(FolderPlace(tmp_path), "x")
     (one.temporary / "upload-1").mkdir()
     dead = tmp_path / ".repertoire/tmp/dead"
     dead.mkdir()
     (dead / "upload-2").touch()
-    other = replica(tmp_path, "y")
+    other = replica(FolderPlace(tmp_path), "y")
     assert (one.temporary / "upload-1").exists()
     assert not dead.exists()
     assert one.temporary != other.temporary
@@ -172,7 +173,8 @@ def test_what_was_put_aside_by_mistake_is_found_by_whoever_needs_it(pair) -> Non
     one, other = pair
     one.publish("n", outcome(one, "a"), 5)
     one._originals.remove("a" * 64)
-    assert (other.object_folder("a" * 64) / "record.json").is_file()
+    assert (other.object_folder("a" * 64) / "adapter_config.json").is_file()
+    assert one.has_object("a" * 64)
 
 
 def test_a_move_that_two_make_has_one_winner(pair) -> None:

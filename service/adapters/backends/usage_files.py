@@ -4,20 +4,13 @@ Who is one of several replicas has a file of its own, `<folder>/<day>.<replica>.
 two writers, and a day is the sum of its files. One thread at a time adds.
 """
 
-import json
 import uuid
-from collections.abc import Iterator
-from dataclasses import astuple
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from service.adapters import durable
 from service.adapters.backends.usage import Rows, Usage, UsageKey, add_row
-from service.errors import ConfigurationError
-
-MAX_ROWS = 10_000
-"""Of one day; what comes later is counted under its tenant alone."""
+from service.adapters.backends.usage_rows import MAX_ROWS, decode_rows, encode_rows
 
 
 class UsageFiles:
@@ -42,7 +35,7 @@ class UsageFiles:
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True, exist_ok=True)
             durable.fsync_folder(self._folder.parent)
-        data = json.dumps({"rows": [[*astuple(k), *astuple(u)] for k, u in total.items()]}).encode()
+        data = encode_rows(total)
         draft = self._temporary / f"usage-{uuid.uuid4().hex}"
         durable.write_file(draft, "usage.file", lambda file: file.write(data))
         durable.rename(draft, path, "usage")
@@ -58,13 +51,7 @@ class UsageFiles:
 def _read(path: Path, day: date) -> Rows:
     """Of one writer; nothing when it has not written on that day."""
     try:
-        return dict(_parse(json.loads(path.read_bytes())))
+        data = path.read_bytes()
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"The usage of {day} in the store is damaged.") from error
-
-
-def _parse(document: Any) -> Iterator[tuple[UsageKey, Usage]]:
-    for tenant, adapter, version, *numbers in document["rows"]:
-        yield UsageKey(str(tenant), str(adapter), str(version)), Usage(*map(int, numbers))
+    return decode_rows(data, day)

@@ -1,25 +1,23 @@
 """`SharedForms`, whatever they lie on: taken whole or not at all, given over and over."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.adapters.backends.contents import SharedForms
-from service.adapters.backends.form_files import FormFiles
+from tests.adapters.places import Place
 
 A, B = f"{'a' * 64}-{'0' * 16}.terms", f"{'b' * 64}-{'0' * 16}.terms"
 
 
-def folder_forms(tmp_path: Path) -> SharedForms:
-    (tmp_path / "tmp").mkdir()
-    return FormFiles(tmp_path / "forms", tmp_path / "tmp")
-
-
-@pytest.fixture(params=[folder_forms], ids=["folder"])
-def forms(request: pytest.FixtureRequest, tmp_path: Path) -> SharedForms:
-    make: Callable[[Path], SharedForms] = request.param
-    return make(tmp_path)
+@pytest.fixture
+def forms(place: Place) -> Iterator[SharedForms]:
+    backends = place.backends("x")
+    backends.hold.open(is_tidied=True)
+    assert backends.forms is not None
+    yield backends.forms
+    backends.hold.close()
 
 
 def put(forms: SharedForms, name: str, data: bytes, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from service.adapters.backends.usage import Usage, UsageKey
 from service.adapters.backends.usage_files import UsageFiles
 from service.adapters.failpoints import FAILPOINTS, VARIABLE
 from service.errors import ConfigurationError
-from service.tenancy import OTHERS
 
 DAY = date(2026, 3, 5)
 KEY = UsageKey("red", "red/roman", "3")
@@ -53,15 +52,6 @@ def test_replicas_add_beside_each_other(files: UsageFiles, tmp_path: Path) -> No
     assert files.read(DAY) == {KEY: ONE + ONE + ONE + ONE}
     names = sorted(path.name for path in (tmp_path / "usage").iterdir())
     assert names == ["2026-03-05.a.json", "2026-03-05.b.json", "2026-03-05.json"]
-
-
-def test_a_day_has_a_bounded_number_of_rows(tmp_path: Path) -> None:
-    files = UsageFiles(tmp_path / "usage", tmp_path, max_rows=2)
-    for name in "abcd":
-        files.add(DAY, {UsageKey("red", name, ""): ONE})
-    found = files.read(DAY)
-    assert {key.adapter for key in found} == {"a", "b", OTHERS}
-    assert sum(one.requests for one in found.values()) == 4
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"rows": [["red"]]}', '{"rows": [[1,2,3,"x"]]}'])
