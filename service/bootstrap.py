@@ -38,12 +38,14 @@ from service.handlers.adapter_views import Tier
 from service.handlers.adapters import AdapterService
 from service.handlers.audit import AuditLog
 from service.handlers.generation import GenerationHandler
+from service.handlers.imports import ImportPace, ImportService
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
 from service.handlers.usage import UsageLedger
 from service.handlers.verification import Verifier
 from service.handlers.warming import Warmer
+from service.import_metrics import ImportMetrics
 from service.metrics import Metrics
 from service.model.lanes.build import build_lane
 from service.model.loader import (
@@ -56,6 +58,8 @@ from service.model.loader import (
 from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.pool import AdapterPool
 from service.settings import Settings
+from service.sources.catalog import SourceCatalog
+from service.sources.web_reader import WebReader
 from service.telemetry import Telemetry, Tracer
 from service.templates.limits import limits_for
 from service.templates.renderer import TemplateRenderer
@@ -123,11 +127,23 @@ def build_services(settings: Settings) -> Services:
         may_change=place.may_change,
         pinned_bytes=int(settings.pinned_adapter_fraction * settings.host_adapter_bytes),
     )
+    import_metrics = ImportMetrics()
+    imports = ImportService(
+        adapters,
+        SourceCatalog(settings, WebReader(settings.source_networks)),
+        import_metrics,
+        place.import_board,
+        _import_pace(settings),
+    )
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     by_adapter = metrics_by_adapter(settings.metrics_max_adapters, base_name, registry.has)
     telemetry = Telemetry(
         Metrics(
-            engine.stats, by_adapter, *place.collectors, max_tenants=settings.metrics_max_adapters
+            engine.stats,
+            by_adapter,
+            import_metrics,
+            *place.collectors,
+            max_tenants=settings.metrics_max_adapters,
         ),
         structlog.get_logger("service.access"),
         tracer,
@@ -147,6 +163,7 @@ def build_services(settings: Settings) -> Services:
             quotas=QuotaGuard(place.counters, access.limits_of),
         ),
         adapters=adapters,
+        imports=imports,
         models=ModelCatalog(base.description, build.base_created, adapters.visible),
         engine=engine,
         warmer=Warmer(adapters.visible, engine),
@@ -161,11 +178,12 @@ def build_services(settings: Settings) -> Services:
             place,
             engine,
             adapters,
+            imports,
             access,
             usage,
             renderer,
             server,
-            warm_compiler=settings.warm_compiler,
+            settings,
         ),
     )
 
@@ -175,14 +193,14 @@ async def _running(
     place: Alone | Fleet,
     engine: AsyncEngine,
     adapters: AdapterService,
+    imports: ImportService,
     access: Access,
     usage: UsageLedger,
     renderer: TemplateRenderer,
     server: CompileServer,
-    *,
-    warm_compiler: bool,
+    settings: Settings,
 ) -> AsyncIterator[None]:
-    if warm_compiler:
+    if settings.warm_compiler:
         # Now, because importing peft beside running streams would cost them dearly.
         threading.Thread(target=server.start, name="compile-server", daemon=True).start()
     log.info("opening_store")
@@ -194,7 +212,11 @@ async def _running(
     await usage.start()
     try:
         async with place.following(adapters, access):
-            yield
+            await imports.start()
+            try:
+                yield
+            finally:
+                await imports.close(settings.drain_timeout_s)
     finally:
         await engine.stop()
         await usage.close()
@@ -328,6 +350,16 @@ def _adapter_limits(settings: Settings) -> AdapterLimits:
         compile_memory_bytes=settings.compile_memory_bytes,
         max_open_uploads=settings.max_open_uploads,
         store_budget_bytes=settings.store_bytes,
+    )
+
+
+def _import_pace(settings: Settings) -> ImportPace:
+    return ImportPace(
+        timeout_s=settings.source_timeout_s,
+        bytes_per_second=settings.source_bytes_per_second,
+        num_at_once=settings.max_source_fetches,
+        num_at_once_of_tenant=settings.max_tenant_source_fetches,
+        kept_s=settings.import_kept_s,
     )
 
 

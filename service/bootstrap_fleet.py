@@ -10,10 +10,12 @@ from dataclasses import replace
 
 from service.adapters.backends.counters import Counters
 from service.adapters.backends.fleet_logs import FleetLogs
+from service.adapters.backends.import_board import ImportBoard, NoBoard
 from service.adapters.backends.memory_counters import MemoryCounters
 from service.adapters.backends.redis.address import parse_address
 from service.adapters.backends.redis.announcements import RedisAnnouncements
 from service.adapters.backends.redis.fleet_counters import FleetCounters
+from service.adapters.backends.redis.import_board import RedisImportBoard
 from service.adapters.backends.redis.link import RedisLink
 from service.adapters.backends.redis.mirror import RedisMirror
 from service.adapters.backends.store_backends import StoreBackends
@@ -41,6 +43,7 @@ class Alone:
     def __init__(self, settings: Settings) -> None:
         self.backends = store_backends(settings)
         self.counters: Counters = MemoryCounters()
+        self.import_board: ImportBoard = NoBoard()
 
     def may_change(self) -> bool:
         return True
@@ -75,6 +78,7 @@ class Fleet:
         )
         self.backends: StoreBackends = replace(backends, logs=self._logs)
         self.counters = FleetCounters(self._link)
+        self.import_board = RedisImportBoard(self._link, settings.import_kept_s)
         self._stats = FollowStats()
         self.collectors = (FleetCollector(self._state),)
         self._link.start()

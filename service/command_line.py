@@ -138,5 +138,7 @@ def _default_of(info: FieldInfo) -> str:
         return "[required]"
     if info.default in (None, ()):
         return "[default: not set]"
+    if isinstance(info.default, tuple):
+        return f"[default: {','.join(info.default)}]"
     is_size = isinstance(info.default, ByteSize)
     return f"[default: {info.default.human_readable() if is_size else info.default}]"

@@ -8,6 +8,14 @@ RepertoireError
 ├── AdapterNotFound           a management call names an adapter that does not exist
 ├── KeyNotFound               there is no such key, or it is another tenant's
 ├── TenantNotFound            an operator names a tenant that does not exist
+├── ImportNotFound            there is no such import, it is another tenant's, or it was long ago
+├── ImportNotStoppable        it is being compiled, and that goes on to its end
+├── ImportInterrupted         the server ended before the import did
+├── SourceRefused             the operator does not allow the source, or where it leads
+├── SourceFailed              what a source is asked for cannot be had from it
+│   ├── SourceNotFound        it has no such thing
+│   ├── SourceDenied          it wants other credentials
+│   └── SourceTimeout         it took too long
 ├── NameConflict              the name is taken by something that cannot be replaced
 │   └── VersionInUse          pointers lead to the version; carries `pointers`
 ├── UnknownTarget             a pointer is to move to, or is, what does not exist; carries `param`
@@ -78,6 +86,39 @@ class KeyNotFound(RepertoireError):
 class TenantNotFound(RepertoireError):
     def __init__(self, tenant: str) -> None:
         super().__init__(f"The tenant {tenant[:200]!r} does not exist.")
+
+
+class ImportNotFound(RepertoireError):
+    def __init__(self, import_id: str) -> None:
+        super().__init__(f"The import {import_id[:200]!r} does not exist, or is not known here.")
+
+
+class ImportNotStoppable(RepertoireError):
+    pass
+
+
+class ImportInterrupted(RepertoireError):
+    pass
+
+
+class SourceRefused(RepertoireError):
+    pass
+
+
+class SourceFailed(RepertoireError):
+    pass
+
+
+class SourceNotFound(SourceFailed):
+    pass
+
+
+class SourceDenied(SourceFailed):
+    pass
+
+
+class SourceTimeout(SourceFailed):
+    pass
 
 
 class NameConflict(RepertoireError):

@@ -24,6 +24,7 @@ from service.base import Quantization
 from service.errors import ConfigurationError
 from service.fleet_settings import FleetSettings
 from service.s3_settings import S3Settings
+from service.source_settings import SourceSettings
 from service.store_location import BucketLocation, FolderLocation, parse_location
 from service.tenancy import TenantLimits
 
@@ -46,7 +47,7 @@ def _bytes(default: int | None, description: str) -> Any:
     return Field(None if default is None else ByteSize(default), gt=0, description=text)
 
 
-class Settings(S3Settings, FleetSettings, BaseSettings):
+class Settings(SourceSettings, S3Settings, FleetSettings, BaseSettings):
     """Frozen: whoever needs another value builds another `Settings`."""
 
     model_config = SettingsConfigDict(

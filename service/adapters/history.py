@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from service.adapters.origin import Origin
 from service.adapters.shares import Shares
 from service.adapters.verdict import Verdict
 from service.tenancy import Visibility, default_visibility
@@ -28,6 +29,8 @@ class Publish:
     """Unix seconds from which the name is gone; 0 is never, None leaves it as it is."""
     visibility: Visibility | None = None
     """Of the name; None leaves it as it is."""
+    origin: Origin | None = None
+    """None when a client sent the content itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ def operation_from_json(raw: dict[str, Any]) -> Operation:
     fields: dict[str, Any] = {key: _frozen(value) for key, value in raw.items()}
     if fields.get("verdict") is not None:
         fields["verdict"] = Verdict(**fields["verdict"])
+    if fields.get("origin") is not None:
+        fields["origin"] = Origin(**fields["origin"])
     build: Any = _OPERATIONS[str(fields.pop("op"))]
     operation: Operation = build(**fields)
     return operation
@@ -310,6 +315,7 @@ class NameHistory:
         verdict: Verdict | None = None,
         expires_at: int | None = None,
         visibility: Visibility | None = None,
+        origin: Origin | None = None,
     ) -> Publish | Point | Move | None:
         """What publishing this content means now; None when it is already the current version and
         lives as long, and is as visible, as it is to be."""
@@ -319,7 +325,15 @@ class NameHistory:
         if not same:
             number = self.highest_number + 1
             return Publish(
-                number, digest, created_at, warnings, unused_files, verdict, expires_at, visibility
+                number,
+                digest,
+                created_at,
+                warnings,
+                unused_files,
+                verdict,
+                expires_at,
+                visibility,
+                origin,
             )
         if same[0] != self.current:
             return Point(same[0], created_at, expires_at, visibility)

@@ -54,6 +54,13 @@ class OpenUploads:
             )
         return before == 0 or before // _STEP_BYTES != upload.num_bytes // _STEP_BYTES
 
+    def shrink(self, upload: Upload, num_bytes: int) -> None:
+        """What had come is gone, and will come again."""
+        counted = upload.counted_bytes
+        upload.num_bytes -= num_bytes
+        self.num_bytes -= num_bytes
+        self._counted[upload.tenant] -= counted - upload.counted_bytes
+
     def close(self, upload: Upload) -> None:
         self.num_bytes -= upload.num_bytes
         self._counted[upload.tenant] -= upload.counted_bytes

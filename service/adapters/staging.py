@@ -63,6 +63,15 @@ class Staging:
         with disk_full_is_store_full():
             self._open.write(data)
 
+    def rewind(self) -> int:
+        """What was written of the open file goes; returns how many bytes that were."""
+        assert self._open is not None
+        num_bytes = self._open.tell()
+        self._open.seek(0)
+        self._open.truncate()
+        self._num_bytes -= num_bytes
+        return num_bytes
+
     def end(self) -> None:
         if self._open is not None:
             self._open.close()

@@ -23,6 +23,7 @@ from service.adapters.history import Move, NameHistory, Operation, Point, Publis
 from service.adapters.journal import Journal, below
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
+from service.adapters.origin import Origin
 from service.adapters.verdict import Verdict
 from service.errors import StoreFull
 from service.tenancy import Visibility, tenant_of
@@ -156,6 +157,7 @@ class AdapterStore:
         verdict: Verdict | None = None,
         expires_at: int | None = None,
         visibility: Visibility | None = None,
+        origin: Origin | None = None,
     ) -> Published:
         """`expires_at` and `visibility` as in a `Publish`. The files of `outcome` stay."""
 
@@ -168,6 +170,7 @@ class AdapterStore:
                 verdict,
                 expires_at,
                 visibility,
+                origin,
             )
 
         operation = self._publish(name, outcome, decide)

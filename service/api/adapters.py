@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from service.adapters.lifetime import MAX_TTL_S
 from service.api.aliases import answer, etag
 from service.api.dependencies import PrincipalDep, PublisherDep, ServicesDep
+from service.api.imports import begin_import, is_import
 from service.api.parameters import AdapterName, AdapterSelector, OwnedBy
 from service.api.schemas.adapters import (
     Adapter,
@@ -16,10 +17,11 @@ from service.api.schemas.adapters import (
 )
 from service.api.schemas.aliases import MAX_MOMENT, lifetime_of
 from service.api.schemas.errors import answers
+from service.api.schemas.imports import Import, ImportBody
 from service.api.schemas.visibility import visibility_of
 from service.api.uploads import receive_upload
 from service.errors import InvalidRequest
-from service.handlers.adapters import AdapterService
+from service.handlers.adapters import AdapterService, Terms
 from service.phases import phase
 from service.tenancy import qualified
 
@@ -29,6 +31,7 @@ _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
+            "application/json": {"schema": ImportBody.model_json_schema()},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -51,7 +54,7 @@ _UPLOAD_BODY: dict[str, Any] = {
                         },
                     },
                 }
-            }
+            },
         },
     }
 }
@@ -60,10 +63,18 @@ _UPLOAD_BODY: dict[str, Any] = {
 @router.post(
     "",
     status_code=201,
+    response_model=PublishedAdapter,
     summary="Publish a PEFT adapter",
     openapi_extra=_UPLOAD_BODY,
     responses={
         200: {"model": PublishedAdapter, "description": "This content already was current."},
+        202: {
+            "model": Import,
+            "description": "The server fetches it; `/v1/imports/{id}` says how that goes.",
+            "headers": {
+                "Location": {"description": "Of the import.", "schema": {"type": "string"}}
+            },
+        },
         **answers(404, 409, 415, 422, 507),
     },
 )
@@ -90,17 +101,20 @@ async def publish_adapter(
     expires_at: Annotated[
         int | None, Query(ge=1, le=MAX_MOMENT, description="Or when it goes (Unix seconds).")
     ] = None,
-) -> PublishedAdapter:
-    """How long the name lives and who sees it is left as it is unless it is said."""
+) -> Any:
+    """As files, or as JSON with the `source` that the server is to fetch it from. How long the name
+    lives and who sees it is left as it is unless it is said."""
     adapters: AdapterService = services.adapters
     if (convert is None) != (rank is None):
         raise InvalidRequest("`convert` and `rank` go together.", "rank" if convert else "convert")
     is_limited = ttl_s is not None or expires_at is not None
     lifetime = lifetime_of(ttl_s, expires_at) if is_limited else None
     owner = services.access.tenants.acting_for(principal, tenant)
+    seen_by = None if visibility is None else visibility_of(visibility)
+    if is_import(request):
+        return await begin_import(request, services, owner, rank, Terms(lifetime, seen_by))
     with phase("receive"):
         name, staging = await receive_upload(request, adapters, owner)
-    seen_by = None if visibility is None else visibility_of(visibility)
     result = await adapters.publish(qualified(owner, name), staging, rank, lifetime, seen_by)
     if not result.is_created:
         response.status_code = 200

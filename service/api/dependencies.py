@@ -14,6 +14,7 @@ from service.handlers.access import Access
 from service.handlers.adapters import AdapterService
 from service.handlers.audit import AuditLog
 from service.handlers.generation import GenerationHandler
+from service.handlers.imports import ImportService
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.usage import UsageLedger
@@ -43,6 +44,7 @@ class Services:
     build: BuildInfo
     generation: GenerationHandler
     adapters: AdapterService
+    imports: ImportService
     models: ModelCatalog
     engine: EngineClient
     warmer: Warmer

@@ -37,6 +37,17 @@ SHAPES: dict[type[Exception], Shape] = {
     errors.AdapterNotFound: Shape(404, "invalid_request_error", "adapter_not_found"),
     errors.KeyNotFound: Shape(404, "invalid_request_error", "key_not_found"),
     errors.TenantNotFound: Shape(404, "invalid_request_error", "tenant_not_found"),
+    errors.ImportNotFound: Shape(404, "invalid_request_error", "import_not_found"),
+    errors.SourceRefused: Shape(403, "permission_error", "source_refused"),
+    # These end an import; no request is answered with them.
+    errors.ImportInterrupted: Shape(503, "server_error", "import_interrupted"),
+    errors.SourceFailed: Shape(502, "server_error", "source_failed"),
+    errors.SourceNotFound: Shape(502, "server_error", "source_not_found"),
+    errors.SourceDenied: Shape(502, "server_error", "source_denied"),
+    errors.SourceTimeout: Shape(502, "server_error", "source_timeout"),
+    errors.ImportNotStoppable: Shape(
+        409, "invalid_request_error", "import_not_stoppable", {"x-should-retry": "false"}
+    ),
     # The official clients retry every 409 unless they are told not to.
     errors.NameConflict: Shape(
         409, "invalid_request_error", "name_conflict", {"x-should-retry": "false"}
@@ -76,6 +87,12 @@ _TYPE_NAMES = {"str", "int", "float", "bool", "list", "tuple", "dict"}
 def shape_of(error: Exception) -> Shape:
     """The entry of the nearest class; an error that is not in the table is our own fault."""
     return next((SHAPES[one] for one in type(error).__mro__ if one in SHAPES), UNEXPECTED)
+
+
+def code_named(kind: str) -> str:
+    """Of an error of which only the name of its class is left."""
+    code = next((SHAPES[one].code for one in SHAPES if one.__name__ == kind), UNEXPECTED.code)
+    return code or "invalid_request"
 
 
 def error_body(error: Exception) -> dict[str, Any]:

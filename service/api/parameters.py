@@ -15,6 +15,10 @@ AdapterSelector = Annotated[
 ]
 KeyId = Annotated[str, Path(description="Public id of a key.", examples=["0123456789abcdef"])]
 TenantName = Annotated[str, Path(description="Name of a tenant.", examples=["team-a"])]
+ImportId = Annotated[
+    str,
+    Path(description="As the answer to its start says it.", examples=["0123456789abcdef01234567"]),
+]
 OwnedBy = Annotated[
     str | None,
     Query(

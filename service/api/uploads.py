@@ -186,7 +186,9 @@ def _boundary(content_type: str) -> bytes:
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
-        raise UnsupportedUpload("Send the adapter as multipart/form-data.")
+        raise UnsupportedUpload(
+            "Send the adapter as multipart/form-data, or its source as application/json."
+        )
     return boundary
 
 

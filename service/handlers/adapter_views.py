@@ -6,6 +6,7 @@ from typing import Literal
 
 from service.adapters.history import NameHistory, Publish
 from service.adapters.manifest import Conversion, Form, Manifest
+from service.adapters.origin import Origin
 from service.adapters.shares import Shares
 from service.adapters.verdict import Verdict
 from service.errors import Refusal
@@ -38,6 +39,7 @@ class VersionView:
     verdict: Verdict | None = None
     """Of the check at upload."""
     conversion: Conversion | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +115,5 @@ def view_version(
         is_summable=manifest.is_summable,
         verdict=version.verdict,
         conversion=manifest.conversion,
+        origin=version.origin,
     )

@@ -20,6 +20,7 @@ from service.adapters.lifetime import Lifetime
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
 from service.adapters.naming import NAME_RULE, is_valid_name
+from service.adapters.origin import Origin
 from service.adapters.registry import AdapterRegistry
 from service.adapters.staging import Staging
 from service.adapters.store import AdapterStore, Published
@@ -32,6 +33,7 @@ from service.errors import (
     InvalidRequest,
     NameConflict,
     Refusal,
+    StoreUnavailable,
 )
 from service.handlers.adapter_following import AdapterFollowing
 from service.handlers.adapter_quotas import AdapterQuotas
@@ -71,6 +73,8 @@ class Terms:
 
     lifetime: Lifetime | None = None
     visibility: Visibility | None = None
+    origin: Origin | None = None
+    """Of the content; None when the client sent it."""
 
     def end(self, now: int) -> int | None:
         """As in a `Publish`. Raises `InvalidRequest`."""
@@ -181,14 +185,20 @@ class AdapterService:
         convert_rank: int | None = None,
         lifetime: Lifetime | None = None,
         visibility: Visibility | None = None,
+        origin: Origin | None = None,
     ) -> PublishResult:
         """Check, compile and store an upload, then let the name lead to it.
 
         With `convert_rank` it is approximated by a LoRA first, and the loss is kept with it. With
         a lifetime or a visibility, that is the name's from then on.
         """
-        terms = Terms(lifetime, visibility)
-        return await self._changes.change(self._publish(name, staging, convert_rank, terms))
+        terms = Terms(lifetime, visibility, origin)
+        try:
+            self._changes.check_allowed()
+        except StoreUnavailable:
+            await self.intake.discard(staging)
+            raise
+        return await self._changes.finish(self._publish(name, staging, convert_rank, terms))
 
     async def verify(self, model: str) -> tuple[AdapterRef, Verdict]:
         """Compare a version on the live engine with peft. Raises `ModelNotFound`."""
@@ -217,6 +227,13 @@ class AdapterService:
         if self._base.name in (name, qualified(tenant, name)):
             raise NameConflict(f"The base model is named {name!r}.")
 
+    def check_wanted(self, name: str, convert_rank: int | None, terms: Terms) -> None:
+        """What can be refused before a byte is there; `name` is qualified."""
+        self.check_name(bare_name(name), tenant_of(name))
+        self.quotas.check_name(name)
+        self._check_convert_rank(convert_rank)
+        terms.end(int(self._clock()))
+
     async def _take_over(self, name: str, outcome: CompileOutcome) -> None:
         """One at a time is recorded: a crash among many folders leaves none that is in the store
         and not in the log, but for the last."""
@@ -231,10 +248,7 @@ class AdapterService:
         terms: Terms,
     ) -> PublishResult:
         try:
-            self.check_name(bare_name(name), tenant_of(name))
-            self.quotas.check_name(name)
-            self._check_convert_rank(convert_rank)
-            terms.end(int(self._clock()))  # refused before anything is compiled
+            self.check_wanted(name, convert_rank, terms)
             if staging.is_empty:
                 raise InvalidRequest("The upload holds neither `files` nor an `archive`.", "files")
             async with self._compiling.of(tenant_of(name)):
@@ -329,7 +343,9 @@ class AdapterService:
     ) -> Published:
         now = int(self._clock())
         self._keep_form(outcome)
-        return self._store.publish(name, outcome, now, verdict, terms.end(now), terms.visibility)
+        return self._store.publish(
+            name, outcome, now, verdict, terms.end(now), terms.visibility, terms.origin
+        )
 
     def _commit_folder(self, name: str, outcome: CompileOutcome) -> None:
         self._keep_form(outcome)

@@ -58,6 +58,11 @@ class Intake:
             )
         await self._changes.in_thread(work)
 
+    async def rewind(self, staging: Staging) -> None:
+        """What was received of the open file goes."""
+        num_bytes = await self._changes.in_thread(staging.rewind)
+        self._uploads.shrink(self._by_staging[staging], num_bytes)
+
     async def discard(self, staging: Staging) -> None:
         try:
             await self._changes.in_thread(staging.discard)

@@ -65,6 +65,9 @@ def _state(history: NameHistory) -> dict[str, Any]:
         state["expires_at"] = history.expires_at
     for number, version in history.versions.items():
         state[f"versions.{number}"] = written_digest(version.digest)
+        if version.origin is not None:
+            source = {"source": version.origin.source, "revision": version.origin.revision}
+            state[f"sources.{number}"] = source
     for alias, shares in history.aliases.items():
         state[f"aliases.{alias}"] = {str(number): weight for number, weight in shares}
     if history.visibility is not None:

@@ -107,6 +107,7 @@ class World:
                 quotas=QuotaGuard(self.counters, self.access.limits_of),
             ),
             adapters=None,
+            imports=None,
             models=ModelCatalog(self.base, 1_600_000_000, self.registry),
             engine=self.engine,
             warmer=Warmer(self.registry, self.engine),

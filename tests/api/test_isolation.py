@@ -221,8 +221,11 @@ OWN_TENANT = {
     ("delete", "/v1/keys/{key_id}"),
     ("get", "/v1/audit"),
     ("get", "/v1/usage"),
+    ("get", "/v1/imports"),
+    ("get", "/v1/imports/{import_id}"),
+    ("delete", "/v1/imports/{import_id}"),
 }
-"""An admin's, about its own tenant; tested where they are."""
+"""About the caller's own tenant; tested where they are."""
 ASKS = [(route, ask) for route, asks in NAMED.items() for ask in asks]
 IDS = [f"{method} {path} {i}" for i, ((method, path), _) in enumerate(ASKS)]
 

@@ -1,6 +1,7 @@
 """The whole application over a real store and fakes for engine and compiler: cases are cheap."""
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,7 +25,14 @@ from service.app import create_app
 from service.compiler.unpack import unpack
 from service.core import AdapterRef
 from service.errors import AdapterRefused, Refusal
-from service.tenancy import Role
+from service.handlers.import_list import Import
+from service.handlers.import_views import Failure, ImportState, ImportView
+from service.handlers.imports import ImportService
+from service.import_metrics import ImportMetrics
+from service.settings import Settings
+from service.sources.catalog import SourceCatalog
+from service.sources.web_reader import WebReader
+from service.tenancy import DEFAULT_TENANT, Role
 from tests.adapters.house import House
 from tests.api.conftest import World
 from tests.fakes import base_description
@@ -33,6 +41,7 @@ LIMITS = AdapterLimits(max_upload_bytes=200_000, max_unpacked_bytes=300_000, max
 EXAMPLE = "date-iso"
 """The name that the OpenAPI document's examples use."""
 KEY_ID = "0123456789abcdef"
+IMPORT_ID = "0123456789abcdef01234567"
 TENANT = "team-a"
 ALIASES: Mapping[str, tuple[tuple[int, int], ...]] = {"stable": ((1, 1),)}
 
@@ -93,7 +102,8 @@ class AgreeingVerifier:
 
 
 class FuzzedApp:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **sources: object) -> None:
+        """`sources` are settings; by default none is allowed, and no case asks anybody."""
         self.world = World(settings={"max_body_bytes": 1 << 20})
         self.house = House(
             root / "store",
@@ -103,12 +113,14 @@ class FuzzedApp:
             verifier=AgreeingVerifier(),
             compiler=HashCompiler(),
         )
+        catalog = SourceCatalog(Settings(base_model="tiny", **sources), WebReader())
+        self.imports = ImportService(self.house.service, catalog, ImportMetrics())
         self._folders = [_adapter(root / str(seed), seed) for seed in (1, 2)]
 
     def app(self) -> FastAPI:
         self.world.registry = self.house.service.visible
         services = self.world.app().state.services
-        return create_app(replace(services, adapters=self.house.service))
+        return create_app(replace(services, adapters=self.house.service, imports=self.imports))
 
     @contextmanager
     def client(self) -> Iterator[TestClient]:
@@ -116,6 +128,7 @@ class FuzzedApp:
             client.portal.call(self.house.service.start)
             client.portal.call(self.restore)
             yield client
+            client.portal.call(self.imports.close, 0.0)
             client.portal.call(self.house.service.close)
 
     async def restore(self) -> None:
@@ -130,6 +143,12 @@ class FuzzedApp:
         with suppress(FileExistsError):
             KeyLog(self.world.logs).create(key)
         access.ring.put(key)
+        if self.imports._imports.own(IMPORT_ID) is None:
+            over = ImportView(
+                IMPORT_ID, DEFAULT_TENANT, EXAMPLE, "hf://org/repo", time.time(), finished_at=1e12,
+                state=ImportState.FAILED, failure=Failure("AdapterRefused", "No."),
+            )  # fmt: skip
+            self.imports._imports.add(Import(over, "hf"))
         versions = self.house.store.history(EXAMPLE).versions
         if len(versions) == 2 and {*ALIASES} <= {*self.house.store.history(EXAMPLE).aliases}:
             return

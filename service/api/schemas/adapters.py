@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from service.adapters.manifest import Conversion as ConversionRecord
 from service.adapters.naming import written_digest
+from service.adapters.origin import Origin as OriginRecord
 from service.adapters.verdict import Verdict
 from service.api.schemas.aliases import Target, shown
 from service.api.schemas.deletions import DeletedVersion
@@ -89,6 +90,18 @@ class VerifiedAdapter(Check):
         return cls(name=bare_name(ref.name), version=ref.version, digest=digest, **check)
 
 
+class Origin(BaseModel):
+    """Where the server has fetched it from."""
+
+    source: str = Field(description="As it was asked for, without the query of a URL.")
+    revision: str = Field(description="A commit or an ETag; empty where there is none.")
+    fetched_at: int = Field(description="Unix seconds.")
+
+    @classmethod
+    def of(cls, origin: OriginRecord) -> "Origin":
+        return cls(source=origin.source, revision=origin.revision, fetched_at=origin.fetched_at)
+
+
 class AdapterVersion(BaseModel):
     version: int
     digest: str = Field(description="`sha256:` and the digest of the content.")
@@ -109,11 +122,14 @@ class AdapterVersion(BaseModel):
     summable: bool = Field(description="Whether `adapters` of a request may name it with others.")
     check: Check | None = Field(description="Of the upload against peft; null = not checked.")
     conversion: Conversion | None = Field(description="null = served as it was uploaded.")
+    origin: Origin | None = Field(
+        description="null = a client has sent it; also to all but its owner."
+    )
     warnings: list[str]
     unused_files: list[str] = Field(description="Files of the upload that were not read.")
 
     @classmethod
-    def of(cls, view: VersionView, *, shows_tier: bool) -> "AdapterVersion":
+    def of(cls, view: VersionView, *, shows_tier: bool, shows_origin: bool) -> "AdapterVersion":
         """Where a version lies also depends on other tenants that have the same content."""
         return cls(
             version=view.number,
@@ -131,6 +147,7 @@ class AdapterVersion(BaseModel):
             summable=view.is_summable,
             check=Check.of(view.verdict) if view.verdict else None,
             conversion=Conversion.of(view.conversion) if view.conversion else None,
+            origin=Origin.of(view.origin) if view.origin and shows_origin else None,
             warnings=list(view.warnings),
             unused_files=list(view.unused_files),
         )
@@ -157,7 +174,7 @@ class PublishedAdapter(BaseModel):
 
     @classmethod
     def of(cls, result: PublishResult) -> "PublishedAdapter":
-        version = AdapterVersion.of(result.version, shows_tier=False)
+        version = AdapterVersion.of(result.version, shows_tier=False, shows_origin=True)
         return cls(
             name=bare_name(result.name),
             version=version.version,
@@ -205,7 +222,9 @@ class Adapter(BaseModel):
     def of(cls, view: AdapterView, principal: Principal) -> "Adapter":
         """What is only its owner's business is shown to nobody else."""
         tenant, is_owner = tenant_of(view.name), may_change(principal, view.name)
-        version = partial(AdapterVersion.of, shows_tier=principal.is_operator)
+        version = partial(
+            AdapterVersion.of, shows_tier=principal.is_operator, shows_origin=is_owner
+        )
         return cls(
             name=bare_name(view.name),
             tenant=tenant,

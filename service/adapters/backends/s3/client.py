@@ -14,6 +14,8 @@ class S3Endpoint:
     url: str | None = None
     """None: AWS's own, or what its variables say."""
     addressing: Literal["auto", "path", "virtual"] = "auto"
+    profile: str | None = None
+    """Of those in AWS's files; None: whoever acts by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def s3_client(endpoint: S3Endpoint, pace: S3Pace | None = None) -> Any:
         response_checksum_validation="when_required",
     )
     try:
-        session = boto3.session.Session()
+        session = boto3.session.Session(profile_name=endpoint.profile)
         # boto3 alone, of all of AWS's libraries, does not look at AWS_REGION.
         region = session.region_name or os.environ.get("AWS_REGION")
         return session.client("s3", region_name=region, endpoint_url=endpoint.url, config=config)
