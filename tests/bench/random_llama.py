@@ -42,6 +42,12 @@ class Size:
         """Of the layers' linear modules."""
         return self.layers * sum(one * other for one, other in self.linears.values())
 
+    @property
+    def num_parameters(self) -> int:
+        """Those, and embeddings, head and norms."""
+        norms = (2 * self.layers + 1) * self.hidden
+        return self.num_weights + 2 * self.vocabulary * self.hidden + norms
+
     def num_adapter_weights(self, rank: int) -> int:
         return self.layers * rank * sum(map(sum, self.linears.values()))
 

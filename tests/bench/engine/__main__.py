@@ -15,7 +15,19 @@ from pathlib import Path
 from time import perf_counter
 from types import ModuleType
 
-from tests.bench.engine.bars import decode, generate, mixed
+from transformers.utils import logging
+
+from tests.bench.engine.bars import (
+    cold,
+    decode,
+    generate,
+    http_cost,
+    kernels,
+    many,
+    mixed,
+    prefill,
+    start,
+)
 from tests.bench.engine.figures import Figure
 from tests.bench.engine.models import BASES
 from tests.bench.engine.page import render
@@ -23,7 +35,17 @@ from tests.bench.engine.plot import draw
 from tests.bench.engine.results import BarResult, Circumstances, add_result, load_results
 from tests.bench.engine.setup import QUICK, Setup, Workload
 
-BARS: dict[int, ModuleType] = {1: mixed, 2: generate, 3: decode}
+BARS: dict[int, ModuleType] = {
+    1: mixed,
+    2: generate,
+    3: decode,
+    4: prefill,
+    5: many,
+    6: cold,
+    7: http_cost,
+    8: start,
+    9: kernels,
+}
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -42,6 +64,7 @@ def main() -> None:
         parser.error("--quick measures nothing, so it needs --results elsewhere")
     if unknown := {*numbers} - {*BARS} or {*bases} - {*BASES}:
         parser.error(f"unknown: {', '.join(map(str, unknown))}")
+    logging.disable_progress_bar()
     load = QUICK if given.quick else Workload()
     if given.page_only:
         write_page(given.results, load)

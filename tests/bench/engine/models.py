@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from tests.bench.random_llama import Size
 
@@ -27,7 +26,6 @@ def make_base(size: Size, folder: Path) -> Path:
     """In bfloat16, as people have them. Kept if it is there."""
     if (folder / "tokenizer.json").exists():
         return folder
-    logging.disable_progress_bar()
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(size.config(), dtype=torch.bfloat16)
     model.save_pretrained(folder)

@@ -10,6 +10,7 @@ from tests.bench.traffic import Times, Traffic, Wish
 from tests.server import Server
 
 Result = TypeVar("Result")
+Window = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +50,23 @@ def run_of(answers: Sequence[Times], expected: set[int]) -> Run:
     )
 
 
-def quiet_gaps(answers: Iterable[Times]) -> list[float]:
+def quiet_gaps(answers: Sequence[Times]) -> list[float]:
     """Between two tokens of an answer while no other answer waits for its first one."""
-    answers = list(answers)
-    prefills = sorted((answer.asked, answer.tokens[0]) for answer in answers)
-    return [
-        stop - start
-        for answer in answers
-        for start, stop in zip(answer.tokens, answer.tokens[1:], strict=False)
-        if not any(asked < stop and first > start for asked, first in prefills)
-    ]
+    return split_gaps(answers, [(answer.asked, answer.tokens[0]) for answer in answers])[1]
+
+
+def split_gaps(
+    answers: Iterable[Times], windows: Sequence[Window], since: float = 0.0
+) -> tuple[list[float], list[float]]:
+    """Seconds between two tokens of an answer: of those that touch a window, and of the others."""
+    inside: list[float] = []
+    outside: list[float] = []
+    for answer in answers:
+        for start, stop in zip(answer.tokens, answer.tokens[1:], strict=False):
+            if start >= since:
+                touches = any(begin < stop and end > start for begin, end in windows)
+                (inside if touches else outside).append(stop - start)
+    return inside, outside
 
 
 def take_turns(

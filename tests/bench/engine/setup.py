@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from service.model.loader import resolve_dtype
+from tests.bench import fairness
 from tests.bench.engine.models import BASES, FIRST_WORD, make_base
 from tests.bench.engine.runs import Run, closed_loop
 from tests.bench.random_llama import Size, make_adapter
@@ -34,6 +37,12 @@ class Workload:
     waves: dict[str, int] = field(default_factory=lambda: {"base-s": 2, "base-m": 1})
     """Requests of a run, in multiples of those that are open at once."""
     long_prompt: int = 2000
+    num_own: int = 16
+    """Tokens of a prompt behind what it shares with another."""
+    quiet_s: float = 1.5
+    """Between two long prompts."""
+    num_registered: int = 2000
+    storm: fairness.Plan = fairness.FULL
 
 
 _TINY = Size(64, 176, 2, 8, 4, vocabulary=512, max_positions=256)
@@ -46,6 +55,10 @@ QUICK = Workload(
     rounds=dict.fromkeys(BASES, 1),
     waves=dict.fromkeys(BASES, 1),
     long_prompt=64,
+    num_own=4,
+    quiet_s=0.1,
+    num_registered=20,
+    storm=fairness.SHORT,
 )
 """Shows that everything works, and nothing else."""
 
@@ -55,6 +68,27 @@ class Setup:
     work: Path
     bases: tuple[str, ...]
     load: Workload = field(default_factory=Workload)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of every server unless a bar says otherwise."""
+        return {
+            "device": "cpu",
+            "dtype": "auto",
+            "kv_bytes": 1 << 30,
+            "device_adapter_bytes": 2 << 30,
+            "cache_dir": self.work / "cache",
+        }
+
+    @property
+    def number_bytes(self) -> int:
+        """Of the dtype that servers run in here."""
+        return resolve_dtype("auto", torch.device("cpu")).itemsize
+
+    @property
+    def small(self) -> str:
+        """For what does not depend on the size of the base."""
+        return self.bases[0]
 
     def base(self, name: str) -> Path:
         return make_base(self.load.sizes[name], self.work / name)
@@ -96,22 +130,13 @@ class Setup:
         return closed_loop(server, self.traffic(server, base), wishes, width)
 
     @contextmanager
-    def server(
-        self, base: str, adapters: Iterable[str] = (), **settings: object
-    ) -> Iterator[Server]:
+    def server(self, base: str, adapters: Iterable[str] = (), **settings: Any) -> Iterator[Server]:
         """As it runs by default, but with budgets of its own and only what it has been given:
         `adapters` are published, and on the device."""
         folder = self.base(base)
         work = self.work / f"served-{base}"
         work.mkdir(exist_ok=True)
-        defaults = {
-            "device": "cpu",
-            "dtype": "auto",
-            "kv_bytes": 1 << 30,
-            "device_adapter_bytes": 2 << 30,
-            "cache_dir": self.work / "cache",
-        }
-        with Server(folder, work, **defaults | settings) as server:
+        with Server(folder, work, **self.settings | settings) as server:
             self._publish(server, base, list(adapters))
             yield server
 
@@ -126,8 +151,8 @@ class Setup:
             list(pool.map(one, names))
 
     def adapter_bytes(self, base: str, rank: int) -> int:
-        """In two bytes a number, as the file has them."""
-        return 2 * self.load.sizes[base].num_adapter_weights(rank)
+        """Once it is compiled for the dtype that servers run in here."""
+        return self.number_bytes * self.load.sizes[base].num_adapter_weights(rank)
 
     def _made(self, base: str, ranks: dict[str, int]) -> list[str]:
         for name, rank in ranks.items():

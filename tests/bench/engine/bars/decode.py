@@ -34,9 +34,8 @@ def measure(setup: Setup) -> Iterator[Figure]:
 def _decode(base: str, size: Size, runs: list[Run], bytes_per_s: float) -> Figure:
     """Of bytes as the file has them: another dtype in memory is no excuse."""
     table = size.vocabulary * size.hidden
-    num_weights = size.num_weights + 2 * table
-    step, floor = median(run.step_ms for run in runs), 2000 * num_weights / bytes_per_s
-    without = floor * (num_weights - table) / num_weights
+    step, floor = median(run.step_ms for run in runs), 2000 * size.num_parameters / bytes_per_s
+    without = floor * (1 - table / size.num_parameters)
     note = (
         f"{floor:.1f} ms at {bytes_per_s / 1e9:.1f} GB/s; a step takes {step:.1f} ms; without the "
         f"embedding table, of which a step reads one row: {without / step:.2f}"
