@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from service.cli.command import Operation
 from service.cli.parser import parse_command_line
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
     from service.command_line import (
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         parsed = parse_command_line(arguments)
         return _operate(parsed) if isinstance(parsed, Operation) else _start(parsed)
-    except ConfigurationError as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         sys.stderr.write(f"repertoire: {error}\n")
         return 2
 

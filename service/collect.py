@@ -41,7 +41,7 @@ class Report:
 def collect_offline(settings: Settings, *, is_dry_run: bool = False) -> Report:
     """Raises `ConfigurationError` when there is no store, or a server runs on it."""
     check_there_is_a_store(settings)
-    store = AdapterStore(store_backends(settings), AdapterLimits())
+    store = AdapterStore(store_backends(settings, command="gc"), AdapterLimits())
     # What a crash left over is counted too, so it may not be gone before.
     store.open(is_tidied=False)
     try:

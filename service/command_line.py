@@ -18,10 +18,14 @@ _CHECK_FLAGS = (
 )  # fmt: skip
 """Settings that decide whether an adapter is accepted, and how that is found out."""
 
-_GC_FLAGS = ("adapters_store", "cache_dir", "deleted_retention_s", "log_level", "log_format")
+_GC_FLAGS = (
+    "adapters_store", "s3_endpoint_url", "s3_addressing_style", "cache_dir", "deleted_retention_s",
+    "log_level", "log_format",
+)  # fmt: skip
 
 _REBUILD_FLAGS = (
-    "adapters_store", "cache_dir", "redis_url", "redis_key_prefix", "log_level", "log_format",
+    "adapters_store", "s3_endpoint_url", "s3_addressing_style", "cache_dir", "redis_url",
+    "redis_key_prefix", "log_level", "log_format",
 )  # fmt: skip
 
 

@@ -214,6 +214,7 @@ def test_the_bucket_is_made_once(monkeypatch: pytest.MonkeyPatch, fleet: dict[st
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         buckets = boto3.client("s3").list_buckets()["Buckets"]
-        assert [one["Name"] for one in buckets] == ["repertoire"]
+        # Those of other tests are in the same moto.
+        assert [one["Name"] for one in buckets].count("repertoire") == 1
     finally:
         server.stop()

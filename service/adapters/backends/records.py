@@ -29,5 +29,6 @@ class RecordLogs(Protocol):
         """
 
     def append(self, log: str, number: int, record: Record) -> None:
-        """Raises FileExistsError when another writer was first, `StoreFull`, or
-        `StoreUnavailable`; nothing has changed then."""
+        """Raises FileExistsError when another writer was first, or `StoreFull`; nothing has changed
+        then. With `StoreUnavailable` it is not known whether something has: whoever goes on looks
+        first."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service.adapters.backends.s3.bucket import Bucket
+from service.adapters.backends.s3.failures import told_at_start
 from service.adapters.backends.s3.form_objects import FormObjects
 from service.adapters.backends.s3.hold import BucketHold, HoldPace
 from service.adapters.backends.s3.local_folders import LocalFolders
@@ -43,3 +44,9 @@ def bucket_backends(
         forms=FormObjects(bucket),
         is_shared=True,
     )
+
+
+def is_empty(client: Any, location: BucketLocation) -> bool:
+    """Whether nothing has ever been stored there. Raises `ConfigurationError`."""
+    with told_at_start(location):
+        return next(Bucket(client, location).listing(""), None) is None

@@ -1,6 +1,12 @@
 """What boto3's errors mean."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from service.errors import ConfigurationError, StoreFull, StoreUnavailable
+from service.store_location import BucketLocation
 
 AWAY = "The adapter store cannot be reached now; ask again soon."
 
@@ -33,6 +39,17 @@ def is_conflict(error: ClientError) -> bool:
 
 def is_full(error: ClientError) -> bool:
     return _code(error) in _FULL or _status(error) == 507
+
+
+@contextmanager
+def told_at_start(location: BucketLocation) -> Iterator[None]:
+    """When nobody has ever reached the store, whoever starts it has something to put right."""
+    try:
+        yield
+    except (StoreUnavailable, StoreFull) as error:
+        cause = error.__cause__
+        reason = "it is full" if cause is None else reason_of(cause)
+        raise ConfigurationError(f"The adapter store {location}: {reason}.") from error
 
 
 def reason_of(error: BaseException) -> str:

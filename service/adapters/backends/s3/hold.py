@@ -13,7 +13,7 @@ import uuid
 from dataclasses import dataclass
 
 from service.adapters.backends.s3.bucket import Bucket
-from service.adapters.backends.s3.failures import Damaged, reason_of
+from service.adapters.backends.s3.failures import Damaged, told_at_start
 from service.adapters.scratch import Scratch
 from service.errors import ConfigurationError, StoreFull, StoreUnavailable
 from service.store_location import BucketLocation
@@ -55,13 +55,9 @@ class BucketHold:
             return
         self._scratch.open()
         try:
-            self._check_conditions()
-            self._wait_for_others()
-        except (StoreUnavailable, StoreFull) as error:
-            self.close()
-            cause = error.__cause__
-            reason = "it is full" if cause is None else reason_of(cause)
-            raise ConfigurationError(f"The adapter store {self._location}: {reason}.") from error
+            with told_at_start(self._location):
+                self._check_conditions()
+                self._wait_for_others()
         except BaseException:
             self.close()
             raise
