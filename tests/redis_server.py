@@ -31,14 +31,21 @@ needs_redis = pytest.mark.skipif(redis_binary() is None, reason="there is no red
 
 class RedisServer:
     def __init__(
-        self, work: Path, *, password: str = "", replica_of: "RedisServer | None" = None
+        self,
+        work: Path,
+        *,
+        password: str = "",
+        replica_of: "RedisServer | None" = None,
+        user: str = "",
     ) -> None:
-        """`password` is that of the user `default`."""
+        """`password` is that of the user `default`; `user` is another one, as in `user` of
+        `redis.conf`."""
         self.port = free_port()
         self.password = password
         self._folder = work / f"redis-{self.port}"
         self._folder.mkdir(parents=True)
         self._primary = replica_of
+        self._user = user
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -132,6 +139,8 @@ class RedisServer:
         arguments += ["--repl-diskless-sync-delay", "0"]
         if self.password:
             arguments += ["--requirepass", self.password]
+        if self._user:
+            arguments += ["--user", *self._user.split()]
         if self._primary is not None:
             arguments += ["--replicaof", "127.0.0.1", str(self._primary.port)]
             arguments += ["--masterauth", self._primary.password]

@@ -1,7 +1,7 @@
 """Two server processes, one store, a real Redis: what is done on one holds on the other, nothing
 acknowledged is lost, and without Redis what is known is served."""
 
-import os
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -14,38 +14,43 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from tests.e2e import tiny_adapters as tiny
+from tests.fault_proxy import FaultProxy
 from tests.redis_server import RedisServer, needs_redis
-from tests.server import ROOT, Server
+from tests.server import ROOT, Server, environment_of
 from tests.waiting import until
 
 pytestmark = needs_redis
 
 OPERATOR = {"Authorization": "Bearer op"}
+USER = "somebody on >hidden-word ~fleet:* resetchannels &fleet:* +@all -@admin -@dangerous"
+"""What the README asks for."""
 
 
 class Pair:
-    def __init__(self, base: Path, work: Path, redis: RedisServer) -> None:
+    """Redis is reached over TLS, by a user who may use nothing else there."""
+
+    def __init__(self, base: Path, work: Path, redis: RedisServer, redis_url: str) -> None:
         self.redis, self.store = redis, work / "store"
         self._base, self._work = base, work
+        self._fleet = {"redis_url": redis_url, "redis_key_prefix": "fleet:"}
         self.servers = [self.make(name) for name in "ab"]
 
     def make(self, name: str) -> Server:
         work = self._work / name
         work.mkdir(exist_ok=True)
-        settings = {"api_key": "op", "redis_url": self.redis.url, "replica_id": name}
-        settings |= {"store_poll_s": 1, "native_kernels": False, "threads": 1}
-        return Server(self._base, work, store=self.store, **settings)
+        settings = {"api_key": "op", "replica_id": name, "store_poll_s": 1}
+        settings |= {"native_kernels": False, "threads": 1}
+        return Server(self._base, work, store=self.store, **settings, **self._fleet)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """One that works on the same store, with the same Redis."""
-        settings = {"ADAPTERS_STORE": self.store, "REDIS_URL": self.redis.url}
-        environment = {f"REPERTOIRE_{name}": str(value) for name, value in settings.items()}
         return subprocess.run(
             [sys.executable, "-m", "service", *arguments],
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env=environment_of({"adapters_store": self.store, **self._fleet}),
             capture_output=True,
             text=True,
             timeout=60,
@@ -56,8 +61,16 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     work = tmp_path_factory.mktemp("fleet")
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusted = work / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
     with ExitStack() as stack:
-        pair = Pair(base_folder, work, stack.enter_context(RedisServer(work)))
+        redis = stack.enter_context(RedisServer(work, user=USER))
+        proxy = stack.enter_context(FaultProxy(redis.port, tls=context))
+        url = f"rediss://somebody:hidden-word@127.0.0.1:{proxy.port}/0?ssl_ca_certs={trusted}"
+        pair = Pair(base_folder, work, redis, url)
         for server in pair.servers:
             server.start()
             stack.callback(server.kill)
@@ -193,7 +206,7 @@ def test_rebuild_fills_redis_while_replicas_run(pair: Pair) -> None:
     assert done.returncode == 0, done.stderr
     assert f"journal: {num_names} logs" in done.stdout
     with pair.redis.client as client:
-        assert len(client.keys("repertoire:mirror:*:log:journal/*")) == num_names
+        assert len(client.keys("fleet:mirror:*:log:journal/*")) == num_names
     until(lambda: {ready(server) for server in pair.servers} == {(200, "ready")})
 
 
@@ -226,3 +239,6 @@ def test_a_killed_replica_comes_back_with_everything_also_without_redis(
         until(lambda: not is_served(other, "kept", **key))
         body_of(again.upload("late", tmp_path / "3"))
         until(lambda: is_served(other, "late"))
+        for server in (again, other):
+            assert "redis_up" in server.log
+            assert not {word for word in ("somebody", "hidden-word") if word in server.log}
