@@ -24,8 +24,8 @@ class Staging:
         self._open: BinaryIO | None = None
         self._num_bytes = 0
         self._names: set[str] = set()
-        self.files.mkdir(parents=True)
-        self.work.mkdir()
+        for folder in (self._folder, self.files, self.work):
+            folder.mkdir()
 
     @property
     def source(self) -> Path:

@@ -24,6 +24,7 @@ from service.adapters.journal import Journal, below
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
 from service.adapters.origin import Origin
+from service.adapters.presence import check_there
 from service.adapters.verdict import Verdict
 from service.errors import StoreFull
 from service.tenancy import Visibility, tenant_of
@@ -140,6 +141,8 @@ class AdapterStore:
             raise StoreFull(f"The adapter store is full: its budget is {budget} bytes.")
 
     def check_disk(self, num_bytes: int) -> None:
+        """Raises `StoreFull`, or `StoreUnavailable` when nothing can be received."""
+        check_there(self.temporary)
         if shutil.disk_usage(self.temporary).free < num_bytes:
             raise StoreFull("The disk of the adapter store is full.")
 

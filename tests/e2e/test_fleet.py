@@ -100,6 +100,20 @@ def new_key(server: Server, **fields: Any) -> tuple[str, dict[str, str]]:
     return key["id"], {"Authorization": f"Bearer {key['secret']}"}
 
 
+def check_nothing_changes(server: Server, key_id: str, folder: Path) -> None:
+    refused = [
+        server.upload("late", folder),
+        server.client.patch("/v1/adapters/task", json={"aliases": {"x": 1}}),
+        server.client.delete("/v1/adapters/task"),
+        server.client.post("/v1/keys", json={"role": "use"}),
+        server.client.delete(f"/v1/keys/{key_id}"),
+        server.client.post("/v1/tenants", json={"name": "team-b"}),
+        server.client.post("/v1/adapters:gc"),
+    ]
+    assert {one.status_code for one in refused} == {503}
+    assert all(int(one.headers["retry-after"]) > 0 for one in refused)
+
+
 def at_once(calls: Sequence[Callable[[], httpx.Response]]) -> list[httpx.Response]:
     with ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(lambda call: call(), calls))
@@ -138,17 +152,7 @@ def test_two_replicas_are_one_service(pair: Pair, tmp_path: Path) -> None:
     assert one.metric("repertoire_redis_up") == 0
     for server in pair.servers:
         assert is_served(server, "task", **key)
-        refused = [
-            server.upload("late", tmp_path / "1"),
-            server.client.patch("/v1/adapters/task", json={"aliases": {"x": 1}}),
-            server.client.delete("/v1/adapters/task"),
-            server.client.post("/v1/keys", json={"role": "use"}),
-            server.client.delete(f"/v1/keys/{key_id}"),
-            server.client.post("/v1/tenants", json={"name": "team-b"}),
-            server.client.post("/v1/adapters:gc"),
-        ]
-        assert {one.status_code for one in refused} == {503}
-        assert all(int(one.headers["retry-after"]) > 0 for one in refused)
+        check_nothing_changes(server, key_id, tmp_path / "1")
         assert server.client.get("/v1/audit").status_code == 200
         assert server.client.get("/v1/usage").status_code == 200
 
@@ -160,6 +164,32 @@ def test_two_replicas_are_one_service(pair: Pair, tmp_path: Path) -> None:
     until(lambda: not is_served(other, "task"))
     body_of(other.client.post("/v1/adapters/task/restore"), 200)
     until(lambda: is_served(one, "task"))
+
+
+def test_a_store_that_is_away_is_not_taken_for_an_empty_one(pair: Pair, tmp_path: Path) -> None:
+    one, other = pair.servers
+    folder = tiny.write(tmp_path / "5", 5)
+    body_of(one.upload("away", folder))
+    until(lambda: is_served(other, "away"))
+    key_id, key = new_key(one)
+    until(lambda: is_served(other, "away", **key))
+    aside = pair.store.with_name("aside")
+    pair.store.rename(aside)
+    pair.store.mkdir()  # as an empty mount point
+    until(lambda: {ready(server) for server in pair.servers} == {(200, "degraded")})
+    assert one.metric("repertoire_store_up") == 0
+    for server in pair.servers:
+        assert is_served(server, "away", **key)
+        assert server.client.get("/v1/adapters/away").status_code == 200
+        check_nothing_changes(server, key_id, folder)
+        assert server.client.get("/v1/audit").status_code == 503
+        assert server.client.get("/v1/usage").status_code == 503
+    assert list(pair.store.iterdir()) == []
+    pair.store.rmdir()
+    aside.rename(pair.store)
+    until(lambda: {ready(server) for server in pair.servers} == {(200, "ready")})
+    assert one.client.delete(f"/v1/keys/{key_id}").status_code == 200
+    until(lambda: not is_served(other, "away", **key))
 
 
 def test_of_many_moves_on_one_etag_one_wins_whichever_replica_takes_it(

@@ -19,7 +19,8 @@ NOON = datetime(2026, 3, 5, 12, tzinfo=UTC).timestamp()
 
 @pytest.fixture
 def files(tmp_path: Path) -> RecordFiles:
-    (tmp_path / "tmp").mkdir()
+    for name in ("logs", "tmp"):
+        (tmp_path / name).mkdir()
     return RecordFiles(tmp_path / "logs", tmp_path / "tmp")
 
 

@@ -22,6 +22,7 @@ from service.adapters.objects import (
     encode_manifest,
     used_files,
 )
+from service.adapters.presence import check_there, store_in
 from service.errors import AdapterLoadFailed
 
 
@@ -34,20 +35,26 @@ class OriginalFiles:
 
     def listing(self) -> Mapping[str, Stored]:
         found = {}
-        for path in self._folder.iterdir():
-            if DIGEST.fullmatch(path.name):
-                with suppress(FileNotFoundError):  # Somebody may remove it meanwhile.
-                    files = (file for file in path.iterdir() if file.name != RECORD)
-                    num_bytes = sum(file.stat().st_size for file in files)
-                    found[path.name] = Stored(num_bytes, path.stat().st_mtime)
+        with store_in(self._folder):
+            for path in self._folder.iterdir():
+                if DIGEST.fullmatch(path.name):
+                    with suppress(FileNotFoundError):  # Somebody may remove it meanwhile.
+                        files = (file for file in path.iterdir() if file.name != RECORD)
+                        num_bytes = sum(file.stat().st_size for file in files)
+                        found[path.name] = Stored(num_bytes, path.stat().st_mtime)
         return found
 
     def has(self, digest: str) -> bool:
-        return (self._folder / digest / RECORD).is_file()
+        with store_in(self._folder):
+            is_there = (self._folder / digest / RECORD).is_file()
+        if not is_there:
+            check_there(self._folder)
+        return is_there
 
     def manifest(self, digest: str) -> Manifest | None:
         try:
-            return decode_manifest((self._folder / digest / RECORD).read_bytes())
+            with store_in(self._folder):
+                return decode_manifest((self._folder / digest / RECORD).read_bytes())
         except OSError:
             return None
 
@@ -55,7 +62,7 @@ class OriginalFiles:
         digest = outcome.manifest.digest
         if self.manifest(digest) is not None:
             return
-        with durable.disk_full_is_store_full():
+        with durable.disk_full_is_store_full(), store_in(self._folder):
             if (self._folder / digest).exists():
                 # Its summary cannot be read, so nothing vouches for it.
                 self.remove(digest).forget()
@@ -73,6 +80,7 @@ class OriginalFiles:
             for one in self._removed(f"{digest}.*"):
                 one.put_back()
         if not path.is_dir():
+            check_there(self._folder)
             raise AdapterLoadFailed("The stored files of the adapter are missing.")
         return path
 
@@ -80,6 +88,7 @@ class OriginalFiles:
         return self.folder(digest)
 
     def remove(self, digest: str) -> Removed:
+        check_there(self._folder)
         source, aside = self._folder / digest, self._aside / f"{digest}.{uuid.uuid4().hex}"
         with suppress(FileNotFoundError):
             self._aside.mkdir(exist_ok=True)

@@ -11,47 +11,61 @@ from pathlib import Path
 
 from service.adapters import durable
 from service.adapters.backends.records import Record
+from service.adapters.presence import check_there, store_in
 from service.errors import ConfigurationError
 
 _RECORD = re.compile(r"([0-9]{10})\.json")
 
 
 class RecordFiles:
+    """Everything raises `StoreUnavailable` when the folder is not there."""
+
     def __init__(self, folder: Path, temporary: Path) -> None:
-        """`temporary` lies on the same disk."""
+        """`folder` is never made here; `temporary` lies on the same disk."""
         self._folder = folder
         self._temporary = temporary
 
     def names(self, prefix: str) -> list[str]:
         root = self._folder / prefix
-        paths = root.rglob("*.json") if root.is_dir() else ()
-        folders = {path.parent for path in paths if _RECORD.fullmatch(path.name)}
+        with store_in(self._folder):
+            paths = root.rglob("*.json") if self._has(root) else ()
+            folders = {path.parent for path in paths if _RECORD.fullmatch(path.name)}
         return sorted(folder.relative_to(root).as_posix() for folder in folders)
 
     def lengths(self, prefix: str) -> dict[str, int]:
-        return {log: self._length(f"{prefix}/{log}") for log in self.names(prefix)}
+        with store_in(self._folder):
+            return {log: self._length(f"{prefix}/{log}") for log in self.names(prefix)}
 
     def read(self, log: str, start: int = 0) -> list[Record]:
         folder = self._folder / log
-        if not folder.is_dir():
-            return []
-        paths = _records_in(folder)
-        if not _is_whole(paths):
-            # One look at a folder that grows may show a name and not the one before it.
+        with store_in(self._folder):
+            if not self._has(folder):
+                return []
             paths = _records_in(folder)
-        if not _is_whole(paths):
-            raise ConfigurationError(f"The log {log!r} of the store has a gap.")
-        return [_read(path) for path in paths[start:]]
+            if not _is_whole(paths):
+                # One look at a folder that grows may show a name and not the one before it.
+                paths = _records_in(folder)
+            if not _is_whole(paths):
+                raise ConfigurationError(f"The log {log!r} of the store has a gap.")
+            return [_read(path) for path in paths[start:]]
 
     def append(self, log: str, number: int, record: Record) -> None:
         folder = self._folder / log
         data = json.dumps(record).encode()
         draft = self._temporary / f"record-{uuid.uuid4().hex}"
         with durable.disk_full_is_store_full():
-            if not folder.is_dir():
-                self._make(folder)
-            durable.write_file(draft, "journal.file", lambda file: file.write(data))
+            with store_in(self._folder):
+                if not self._has(folder):
+                    self._make(folder)
+                durable.write_file(draft, "journal.file", lambda file: file.write(data))
+            # From here on it may be there, whatever goes wrong.
             durable.create_once(draft, folder / f"{number:010d}.json", "journal")
+
+    def _has(self, folder: Path) -> bool:
+        if folder.is_dir():
+            return True
+        check_there(self._folder)
+        return False
 
     def _length(self, log: str) -> int:
         names = (path.name for path in (self._folder / log).iterdir())

@@ -12,7 +12,8 @@ from service.errors import StoreFull
 
 @pytest.fixture
 def files(tmp_path: Path) -> RecordFiles:
-    (tmp_path / "tmp").mkdir()
+    for name in ("logs", "tmp"):
+        (tmp_path / name).mkdir()
     return RecordFiles(tmp_path / "logs", tmp_path / "tmp")
 
 
