@@ -13,12 +13,9 @@ from service.handlers.adapters import Terms
 from service.handlers.import_views import ImportState, ImportView
 from service.handlers.imports import ImportPace
 from service.tenancy import OF_SETTINGS, PRIVATE, Principal, Role, TenantLimits
-from tests.api.conftest import _clean_environment
 from tests.sources.https_server import File, HttpsServer, https_server
 from tests.sources.importing import Importing, archive
 from tests.waiting import until_async
-
-__all__ = ["_clean_environment"]
 
 TEAM = Principal("team-a", Role.PUBLISH)
 

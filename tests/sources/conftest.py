@@ -4,10 +4,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.errors import UploadTooLarge
-from tests.api.conftest import _clean_environment
 from tests.sources.https_server import HttpsServer, https_server
-
-__all__ = ["_clean_environment"]
 
 
 @dataclass
