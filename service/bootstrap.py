@@ -47,7 +47,7 @@ from service.handlers.verification import Verifier
 from service.handlers.warming import Warmer
 from service.import_metrics import ImportMetrics
 from service.metrics import Metrics
-from service.model.lanes.build import build_lane
+from service.model.lanes.build import build_lane, graph_options
 from service.model.loader import (
     LoadedBase,
     LoadOptions,
@@ -320,6 +320,7 @@ def _engine_parts(
         base.layers,
         memory.num_blocks,
         settings.block_size,
+        graph_options(device, settings.max_num_seqs, base.description.max_model_len),
     )
     blocks = BlockManager(
         memory.num_blocks,

@@ -116,6 +116,7 @@ class Engine:
         self._pool.apply(self._residency.take_plan())
         events: list[TokenEvent] = []
         if step is not None:
+            self._pool.wait_for(step.row_slot)
             events = self._scheduler.postprocess(step, self._runner.run(step))
             events = stamp(self._sequences, events, self._clock())
         for event in events:

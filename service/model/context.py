@@ -63,6 +63,8 @@ class RowRuns:
     """Runs for the kernel, in its layout."""
     long: tuple[SlotRun, ...] = ()
     """The others."""
+    is_captured: bool = False
+    """Any adapter may come to any row when the step is repeated: `short` is all there is to say."""
 
     @classmethod
     def of(
@@ -104,6 +106,10 @@ class StepContext:
     virtual_rows: list[VirtualRow] = field(default_factory=list)
     tables: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
     """By slot: what resident adapters do beside the sites; kept by the pool from step to step."""
+    kernel_slots: set[int] = field(default_factory=set)
+    """Slots of which the kernels do everything; kept by the pool from step to step."""
+    can_capture: bool = True
+    """False when something in the model's forward reads the step's lists."""
     adaptions: dict[int, dict[int, dict[str, torch.Tensor]]] = field(default_factory=dict)
     """By slot and layer: the attention terms among `tables`."""
     final_lens: list[int] = field(default_factory=list)
@@ -127,6 +133,16 @@ class StepContext:
         self._split_segments()
         self.virtual_rows = step.virtual_rows
         self.final_lens = by_rows(step.segments, lambda one: max(one.final_len, one.end))
+        self.write_index = write_index
+        self.block_tables.clear()
+        self.masks.clear()
+
+    def begin_captured(self, rows: RowRuns, segments: Any, write_index: torch.Tensor) -> None:
+        """A step of single rows that is repeated on these very tensors, whose logits are all
+        wanted; `segments` in the kernel's layout."""
+        self.rows = self.wanted = rows
+        self.segments, self.long_segments, self.virtual_rows = [], [], []
+        self.short_segments = segments
         self.write_index = write_index
         self.block_tables.clear()
         self.masks.clear()

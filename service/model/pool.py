@@ -7,6 +7,7 @@ import torch
 from service.adapters.compiled import SiteTerms
 from service.errors import AdapterLoadFailed
 from service.model.context import StepContext
+from service.model.copies import copies_to
 from service.model.host_adapter import HostAdapter, view_of
 from service.model.sites import Site, SiteForm
 from service.operator.snapshot import UnknownPart, restore
@@ -23,6 +24,7 @@ class AdapterPool:
     ) -> None:
         self._sites = {site.path: site for site in sites}
         self._arena = torch.empty(device_bytes, dtype=torch.uint8, device=device)
+        self._copies = copies_to(device)
         self._context = context
         self._hosts: dict[str, HostAdapter] = {}
         self._touched: dict[int, list[Site]] = {}
@@ -53,6 +55,10 @@ class AdapterPool:
         for digest in plan.evicted_hosts:
             del self._hosts[digest]
 
+    def wait_for(self, slots: Iterable[int]) -> None:
+        """Before a step reads them."""
+        self._copies.wait_for(slots)
+
     def clear(self) -> None:
         """Forget everything, so that the sites can serve another pool."""
         for slot in list(self._touched):
@@ -62,19 +68,22 @@ class AdapterPool:
     def _clear(self, slot: int) -> None:
         for site in self._touched.pop(slot, ()):
             site.drop_form(slot)
+        self._context.kernel_slots.discard(slot)
         self._context.tables.pop(slot, None)
         self._context.adaptions.pop(slot, None)
 
     def _fill(self, load: SlotLoad) -> None:
         header = self._hosts[load.digest].header
         extent = self._arena[load.offset : load.offset + header.payload_bytes]
-        extent.copy_(self._hosts[load.digest].payload, non_blocking=True)
-        touched = []
-        for terms in header.sites:
-            site = self._sites[terms.site]
+        self._copies.start(load.slot, extent, self._hosts[load.digest].payload)
+        sites = [self._sites[terms.site] for terms in header.sites]
+        self._touched[load.slot] = sites
+        are_taken = [
             site.set_form(load.slot, self._form(extent, terms))
-            touched.append(site)
-        self._touched[load.slot] = touched
+            for site, terms in zip(sites, header.sites, strict=True)
+        ]
+        if all(are_taken) and not header.tables:
+            self._context.kernel_slots.add(load.slot)
         if header.tables:
             tables = {name: view_of(extent, view) for name, view in header.tables.items()}
             self._context.tables[load.slot] = tables

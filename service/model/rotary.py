@@ -50,6 +50,7 @@ class RotaryByRow:
         self._context = context
         self._classes = classes
         module.forward = self.forward
+        context.can_capture = False
 
     def forward(
         self, x: torch.Tensor, position_ids: torch.Tensor, *args: Any, **options: Any

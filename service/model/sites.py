@@ -48,13 +48,15 @@ class Site:
         """Of forms that the kernel does not know."""
         module.forward = self.forward
 
-    def set_form(self, slot: int, form: SiteForm) -> None:
+    def set_form(self, slot: int, form: SiteForm) -> bool:
+        """Whether the kernel does all of it."""
         self._forms[slot] = form
         kernel, table = self._kernel, self._table
         if kernel and table and self.kind != "embedding" and _is_for(kernel, form):
             table.set(slot, form.terms)
-        else:
-            self._foreign_slots.add(slot)
+            return True
+        self._foreign_slots.add(slot)
+        return False
 
     def drop_form(self, slot: int) -> None:
         self._forms.pop(slot, None)
@@ -76,6 +78,10 @@ class Site:
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = self._context.wanted if self.rows == "wanted" else self._context.rows
+        if rows.is_captured:
+            y = self._base_forward(x)
+            self._apply_kernel(rows, x, y)
+            return y
         if rows.slots.isdisjoint(self._forms):
             return self._base_forward(x)
         if self.rows == "heads":

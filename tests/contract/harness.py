@@ -14,7 +14,7 @@ from service.engine.loader import AdapterLoader
 from service.engine.model_runner import ModelRunner
 from service.engine.policy import scheduling_policy
 from service.engine.scheduler import Scheduler, SchedulerConfig
-from service.model.lanes.build import build_lane
+from service.model.lanes.build import GraphOptions, build_lane
 from service.model.lanes.lane import Lane
 from service.model.loader import LoadedBase
 from service.model.pool import AdapterPool
@@ -55,7 +55,8 @@ class RecordingLane:
 
     def run(self, step: Step, wanted: list[int]) -> torch.Tensor:
         rows = list(range(len(step.token_ids)))
-        logits = self._lane.run(step, rows)
+        # What a graph computes lies where the next step computes it.
+        logits = self._lane.run(step, rows).clone()
         for segment in step.segments:
             kept = self.logits.setdefault(segment.request_id, {})
             for offset in range(segment.num_rows):
@@ -77,7 +78,13 @@ class Outcome:
 
 
 class Harness:
-    def __init__(self, base: LoadedBase, source: CompiledFolders | None, budgets: Budgets) -> None:
+    def __init__(
+        self,
+        base: LoadedBase,
+        source: CompiledFolders | None,
+        budgets: Budgets,
+        graphs: GraphOptions | None = None,
+    ) -> None:
         device = base.model.device
         self.residency = Residency(
             budgets.device_bytes, budgets.host_bytes, page_bytes=budgets.page_bytes
@@ -89,6 +96,7 @@ class Harness:
             base.layers,
             budgets.num_blocks,
             budgets.block_size,
+            graphs,
         )
         self.lane = RecordingLane(lane)
         self.blocks = BlockManager(

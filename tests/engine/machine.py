@@ -6,6 +6,7 @@ can read, so a block given to two sequences, a stale slot or a lost position cha
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -122,6 +123,10 @@ class FakePool:
             self.slots[load.slot] = load.digest
         for digest in plan.evicted_hosts:
             self.hosts.remove(digest)
+
+    def wait_for(self, slots: Iterable[int]) -> None:
+        for slot in set(slots) - {NO_SLOT}:
+            assert slot in self.slots, "a step reads what is there"
 
 
 @dataclass

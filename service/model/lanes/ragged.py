@@ -1,5 +1,7 @@
 """The ragged lane: all rows of a step as one sequence `[1, T]`; attention keeps them apart."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from transformers import PreTrainedModel
 
@@ -10,10 +12,16 @@ from service.model.kv_store import KVStore
 from service.model.lanes.prefixes import write_prefixes
 from service.step import Segment, Step
 
+if TYPE_CHECKING:
+    from service.model.triton.decode_graphs import DecodeGraphs
+
 
 class RaggedLane:
     name: LaneName = "ragged"
     is_paged = True
+
+    graphs: "DecodeGraphs | None" = None
+    """Runs the steps that it takes."""
 
     def __init__(self, model: PreTrainedModel, store: KVStore, context: StepContext) -> None:
         self._model = model
@@ -27,14 +35,27 @@ class RaggedLane:
 
     @torch.inference_mode()
     def run(self, step: Step, wanted: list[int]) -> torch.Tensor:
+        if self.graphs is not None and self.graphs.takes(step):
+            logits = self.graphs.run(step)
+            if logits is not None:
+                return logits if len(wanted) == len(logits) else logits[wanted]
         index = write_index(step.segments, self._store.block_size)
         self._context.begin(step, wanted, torch.tensor(index, device=self._device))
         write_prefixes(step.prefix_writes, self._context, self._store)
+        ids = torch.tensor([step.token_ids], device=self._device)
+        positions = torch.tensor([step.positions], device=self._device)
+        return self._forward(ids, positions, torch.tensor(wanted, device=self._device).long())
+
+    @torch.inference_mode()
+    def forward_all(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """`[1, T]` each → logits `[T, vocab]` of the step that the context has begun."""
+        return self._forward(ids, positions, 0)
+
+    def _forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, logits_to_keep: torch.Tensor | int
+    ) -> torch.Tensor:
         output = self._model(
-            input_ids=torch.tensor([step.token_ids], device=self._device),
-            position_ids=torch.tensor([step.positions], device=self._device),
-            logits_to_keep=torch.tensor(wanted, dtype=torch.long, device=self._device),
-            use_cache=False,
+            input_ids=ids, position_ids=positions, logits_to_keep=logits_to_keep, use_cache=False
         )
         logits: torch.Tensor = output.logits[0]
         return logits

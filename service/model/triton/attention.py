@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,13 +23,21 @@ _PROGRAMS = 264
 _MAX_SPLITS = 16
 
 
+@dataclass(frozen=True, slots=True)
 class RowTiles:
     """Rows of a step in the kernel's layout; made once and read at every layer.
 
     Single rows and parts of prompts are tiles of their own kinds, launched one after the other.
     """
 
-    def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
+    single: torch.Tensor
+    """`[n, 4]` int32, as `attention_kernels.py` says"""
+    several: torch.Tensor
+    """the same"""
+    blocks: torch.Tensor
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], device: torch.device) -> "RowTiles":
         single: list[tuple[int, int, int, int]] = []
         several: list[tuple[int, int, int, int]] = []
         blocks: list[int] = []
@@ -44,9 +53,11 @@ class RowTiles:
                 for offset in range(0, one.num_rows, _PROMPT_ROWS)
             ]
             blocks += one.block_table
-        self.single = _int32(single, device).view(-1, 4)
-        self.several = _int32(several, device).view(-1, 4)
-        self.blocks = _int32(blocks, device)
+        return cls(
+            _int32(single, device).view(-1, 4),
+            _int32(several, device).view(-1, 4),
+            _int32(blocks, device),
+        )
 
 
 class TritonAttention:
@@ -57,7 +68,7 @@ class TritonAttention:
         self._device = device
 
     def rows(self, segments: Sequence[Segment]) -> RowTiles:
-        return RowTiles(segments, self._device)
+        return RowTiles.of(segments, self._device)
 
     def takes(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
         return (

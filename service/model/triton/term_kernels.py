@@ -2,12 +2,12 @@
 
     y = c * y + (x A^T) B^T + d
 
-The twin is `Terms.add_to` of operator/terms.py. `entries [slots, ENTRY]` int64 says where each
-slot's terms lie: the addresses of A `[r, in]`, B, `c` and `d` (0 = absent), r, and the strides of B
-along its outputs and its ranks. `tiles [n, 3]` int32: slot, first row, one past the last; a tile of
-slot -1 does nothing, so that a captured graph may have more tiles than a step needs. Cost follows
-each adapter's own rank (a loop, not a grid). Every row's sums are split by the site's size alone,
-so they do not depend on what else is in the batch.
+The twin is `Terms.add_to` of operator/terms.py. `entries [slots, ENTRY]` int64, with gaps between
+the slots, says where each slot's terms lie: the addresses of A `[r, in]`, B, `c` and `d` (0 =
+absent), r, and the strides of B along its outputs and its ranks. `tiles [n, 3]` int32: slot, first
+row, one past the last; a tile of slot -1 does nothing, so that a captured graph may have more tiles
+than a step needs. Cost follows each adapter's own rank (a loop, not a grid). Every row's sums are
+split by the site's size alone, so they do not depend on what else is in the batch.
 """
 
 import triton
@@ -18,7 +18,7 @@ ENTRY = tl.constexpr(8)
 
 @triton.jit
 def shrink(
-    x, hidden, tiles, entries, num_slots, num_rows, num_in, max_rank,
+    x, hidden, tiles, entries, num_slots, slot_stride, num_rows, num_in, max_rank,
     SPLITS: tl.constexpr, TILE_ROWS: tl.constexpr, BLOCK_IN: tl.constexpr, BLOCK_RANK: tl.constexpr,
 ):  # fmt: skip
     """`hidden [SPLITS, num_rows, max_rank]` float32: the parts of `x A^T`. Grid: tiles, SPLITS."""
@@ -28,7 +28,7 @@ def shrink(
         return
     rows = tl.load(tiles + tile * 3 + 1) + tl.arange(0, TILE_ROWS)
     is_row = rows < tl.load(tiles + tile * 3 + 2)
-    entry = entries + slot.to(tl.int64) * ENTRY
+    entry = entries + slot.to(tl.int64) * slot_stride
     rank = tl.load(entry + 4).to(tl.int32)
     a = tl.load(entry).to(tl.pointer_type(x.dtype.element_ty))
     for first_rank in range(0, rank, BLOCK_RANK):
@@ -57,7 +57,7 @@ def shrink(
 
 @triton.jit
 def expand(
-    hidden, y, tiles, entries, num_slots, num_rows, num_out, max_rank,
+    hidden, y, tiles, entries, num_slots, slot_stride, num_rows, num_out, max_rank,
     SPLITS: tl.constexpr, TILE_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr,
     BLOCK_RANK: tl.constexpr,
 ):  # fmt: skip
@@ -66,7 +66,7 @@ def expand(
     slot = tl.load(tiles + tile * 3)
     if (slot < 0) | (slot >= num_slots):
         return
-    entry = entries + slot.to(tl.int64) * ENTRY
+    entry = entries + slot.to(tl.int64) * slot_stride
     rank = tl.load(entry + 4).to(tl.int32)
     c_address, d_address = tl.load(entry + 2), tl.load(entry + 3)
     if (rank == 0) & (c_address == 0) & (d_address == 0):
