@@ -100,7 +100,7 @@ class Settings(SourceSettings, S3Settings, FleetSettings, BaseSettings):
     native_kernels: bool = Field(
         True,
         description="Compile the C++ kernels for this processor and use them, where there is a"
-        " compiler (switch).",
+        " compiler; on a GPU use Triton's and capture decode steps as graphs (switch).",
     )
     packed_weights: bool = Field(
         True,
