@@ -64,6 +64,7 @@ class Replica:
         backends = folder_backends(root, name)
         self.mortal = MortalLogs(backends.logs)
         self.announcements = MemoryAnnouncements(exchange)
+        self._hold = backends.hold
         logs = FleetLogs(self.mortal, MemoryMirror(exchange), self.announcements)
         self.logs = logs
         self.house = House(
@@ -81,6 +82,7 @@ class Replica:
         self.follower = Follower(logs, self.announcements, followed, poll_s)
 
     async def start(self) -> None:
+        self._hold.open(is_tidied=False)
         with self.logs.mirrored("journal", "keys", "tenants"):
             self.house.store.open()
             await self.access.start()
