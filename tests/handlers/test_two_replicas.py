@@ -15,6 +15,7 @@ from service.errors import (
     ModelNotFound,
     NameConflict,
     PreconditionFailed,
+    QuotaExceeded,
     StoreUnavailable,
     TenantNotFound,
     Unauthorized,
@@ -237,6 +238,35 @@ async def settle_by_interruption(one: Replica, other: Replica) -> None:
     other.announcements.is_deaf = False
     one.exchange.heal()
     await settle([one, other])
+
+
+def test_an_end_that_both_know_of_holds_while_nobody_hears(play) -> None:
+    async def scenario(one: Replica, other: Replica) -> None:
+        await one.publish("n", 1)
+        await one.adapters.aliases.move("n", WantedMove(lifetime=Lifetime(ttl_s=3600)))
+        await other.knows("n", 2)
+        one.exchange.cut()
+        for replica in (one, other):
+            replica.house.skipped_s = 3601.0
+            assert resolved(replica, "n") is None
+        assert one.house.store.history("n").num_operations == 2, "it is deleted later"
+
+    play(scenario)
+
+
+def test_the_number_of_adapters_is_bounded_by_what_a_replica_knows(play) -> None:
+    async def scenario(one: Replica, other: Replica) -> None:
+        for replica in (one, other):
+            replica.house.tenant_limits = TenantLimits(max_adapters=1)
+        other.announcements.is_deaf = True
+        await one.publish("n", 1)
+        await other.publish("m", 2)
+        await settle_by_interruption(one, other)
+        for replica in (one, other):
+            with pytest.raises(QuotaExceeded):
+                await replica.publish("k", 3)
+
+    play(scenario)
 
 
 def test_while_nobody_hears_nothing_changes_and_what_is_known_is_used(play) -> None:

@@ -197,6 +197,25 @@ def test_without_redis_each_replica_grants_its_share_and_tells_it_afterwards(
 
 
 @needs_redis
+def test_who_starts_without_redis_believes_to_be_alone(house: House) -> None:
+    one = house.add("one")
+    address = parse_address(house.server.url)
+    late = RedisLink(address, "t:", "late", pace=QUICK)
+
+    async def main() -> None:
+        await asyncio.to_thread(house.server.kill)
+        await until_async(lambda: not one.link.is_up)
+        await asyncio.to_thread(late.start)
+        counters = FleetCounters(late)
+        rulings = [await counters.claim(claim(f"b{i}", 0)) for i in range(9)]
+        assert sum(not ruling.exceeded for ruling in rulings) == 8
+        await late.aclose()
+        await asyncio.to_thread(late.stop)
+
+    house.run(main)
+
+
+@needs_redis
 def test_a_flood_while_redis_is_silent_waits_for_nothing(house: House) -> None:
     one = house.add("one")
 
