@@ -9,7 +9,6 @@ import hashlib
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import metadata
@@ -19,6 +18,7 @@ from typing import BinaryIO
 from service.adapters import durable
 from service.adapters.backends.contents import SharedForms
 from service.adapters.compiled import COMPILER_VERSION, CompiledHeader, read_header
+from service.adapters.file_sizes import FileSizes
 from service.adapters.form_sharing import FormSharing
 from service.adapters.forms import FORM_NAME, SUFFIX, FormFolder
 from service.adapters.scratch import Scratch, remove
@@ -54,8 +54,7 @@ class DiskCache:
         self._variant = _variant(base)
         self._lock = threading.Lock()
         self._flights: dict[str, threading.Lock] = {}
-        self._sizes: OrderedDict[str, int] = OrderedDict()
-        """Bytes by file name, least recently used first."""
+        self._sizes = FileSizes()
         self._verified: set[str] = set()
         self._hits = self._misses = self._evictions = self._loads = 0
         self._load_seconds = 0.0
@@ -65,7 +64,7 @@ class DiskCache:
         self._scratch.open()
         found = [path for path in self._folder.iterdir() if FORM_NAME.fullmatch(path.name)]
         for path in sorted(found, key=lambda path: path.stat().st_mtime_ns):
-            self._sizes[path.name] = path.stat().st_size
+            self._sizes.use(path.name, path.stat().st_size)
         self._evict(keep="")
 
     def has(self, digest: str) -> bool:
@@ -114,7 +113,7 @@ class DiskCache:
                 evictions=self._evictions,
                 loads=self._loads,
                 load_seconds=self._load_seconds,
-                num_bytes=sum(self._sizes.values()),
+                num_bytes=self._sizes.num_bytes,
                 budget_bytes=self._budget,
                 num_adapters=len(self._sizes),
             )
@@ -168,8 +167,7 @@ class DiskCache:
         with self._lock:
             # Another thread may have evicted it meanwhile; the open file stays readable.
             if (self._folder / name).exists():
-                self._sizes[name] = os.fstat(file.fileno()).st_size
-                self._sizes.move_to_end(name)
+                self._sizes.use(name, os.fstat(file.fileno()).st_size)
                 self._verified.add(name)
 
     def _fetch(self, digest: str) -> BinaryIO | None:
@@ -228,17 +226,17 @@ class DiskCache:
 
     def _evict(self, keep: str) -> None:
         with self._lock:
-            excess = sum(self._sizes.values()) - self._budget
-            for name, size in list(self._sizes.items()):
-                if excess <= 0:
-                    return
+            if self._sizes.num_bytes <= self._budget:
+                return
+            for name in self._sizes.least_recent_first():
                 if name != keep:
                     self._forget(name)
                     self._evictions += 1
-                    excess -= size
+                if self._sizes.num_bytes <= self._budget:
+                    return
 
     def _forget(self, name: str) -> None:
-        self._sizes.pop(name, None)
+        self._sizes.drop(name)
         self._verified.discard(name)
         (self._folder / name).unlink(missing_ok=True)
 

@@ -270,7 +270,7 @@ class AdapterStore:
                 except (OSError, StoreFull):
                     self.remove_unreferenced([digest])
                     raise
-            if digest in self.kept_digests() and not self._originals.has(digest):
+            if digest in self.history(name).kept_digests() and not self._originals.has(digest):
                 # Somebody who had not seen the record took it for garbage.
                 self._originals.add(outcome)
         return operation
@@ -319,10 +319,11 @@ class AdapterStore:
             if one.num_operations != self.history(name).num_operations
             or not found.keys().isdisjoint(one.kept_digests())
         }
-        before = _kept(self.history(name) for name in changed)
+        lost = _kept(self.history(name) for name in changed) - _kept(changed.values())
         self._manifests = {**self._manifests, **found}
         self._histories = {**self._histories, **changed}
-        self._forget_manifests(before - self.kept_digests() if before else before)
+        if lost:
+            self._forget_manifests(lost - self.kept_digests())
         return sorted(changed)
 
     def _read_manifests(self, digests: Collection[str]) -> dict[str, Manifest]:
