@@ -11,7 +11,7 @@ URL ?= http://127.0.0.1:$(PORT)
 export REPERTOIRE_PORT ?= $(PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test test-crash test-kinds test-fuzz bench bench-eviction bench-fairness bench-fleet-lag fleet support-table lint format demo-eval clean
+.PHONY: help install install-dev serve test test-crash test-kinds test-fuzz bench bench-eviction bench-fairness bench-fleet-lag bench-routing fleet support-table lint format demo-eval clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench-fairness: install-dev ## streams beside a storm of cold adapters; shares u
 
 bench-fleet-lag: install-dev ## how soon one replica serves what another has acknowledged
 	$(BIN)/python -m tests.bench.fleet_lag
+
+bench-routing: install-dev ## routings of 10 000 adapters compared in simulation (REPORT=…)
+	$(BIN)/python -m tests.bench.fleet_simulation $(if $(REPORT),--json $(REPORT))
 
 fleet: install-dev ## two replicas, Redis, balancer: load, kills, an outage, a rolling restart (REPORT=…)
 	$(BIN)/python -m tests.fleet $(if $(REPORT),--json $(REPORT))
