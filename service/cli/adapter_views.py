@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Check,
         Conversion,
         DeletedVersion,
+        Origin,
     )
 
 
@@ -60,6 +61,7 @@ def _current(version: "AdapterVersion") -> dict[str, object]:
         "targets": version.targets,
         "check": checked(version.check),
         "conversion": converted(version.conversion),
+        "origin": fetched_from(version.origin),
         "warnings": version.warnings,
     }
 
@@ -117,6 +119,13 @@ def converted(conversion: "Conversion | None") -> str:
         f"of {conversion.kind} to rank {conversion.rank}: largest error of a module "
         f"{conversion.max_error:.2g}, mean KL {conversion.mean_kl:.2g}"
     )
+
+
+def fetched_from(origin: "Origin | None") -> str:
+    if origin is None:
+        return ""
+    revision = f" at {origin.revision}" if origin.revision else ""
+    return f"{origin.source}{revision}, {moment(origin.fetched_at)}"
 
 
 def _pinned(adapter: "Adapter") -> str:

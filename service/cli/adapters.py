@@ -4,9 +4,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.cli import changes
+from service.cli import changes, imports
 from service.cli.adapter_views import checked, converted, listed, shown
-from service.cli.arguments import add_model, add_name, add_visibility, duration
+from service.cli.arguments import add_model, add_name, add_publishing
 from service.cli.command import Command, Output
 from service.cli.progress import sending, waiting
 from service.cli.render import facts, size
@@ -70,15 +70,7 @@ def _add_push(parser: ArgumentParser) -> None:
     parser.add_argument(
         "source", type=Path, metavar="FOLDER", help="PEFT folder, or a .zip or .tar.gz of one"
     )
-    parser.add_argument("--name", required=True, help="name to publish under")
-    parser.add_argument(
-        "--convert", choices=("lora",), help="approximate another kind by a LoRA of --rank"
-    )
-    parser.add_argument("--rank", type=int, help="rank of that LoRA")
-    add_visibility(parser.add_mutually_exclusive_group())
-    parser.add_argument(
-        "--ttl", type=duration, metavar="7d", help="after which the name is deleted by itself"
-    )
+    add_publishing(parser)
 
 
 def _add_list(parser: ArgumentParser) -> None:
@@ -100,6 +92,7 @@ def _add_warm(parser: ArgumentParser) -> None:
 
 COMMANDS = (
     Command("push", "publish an adapter", _push, _add_push),
+    imports.IMPORT,
     Command("list", "all adapters", _list, _add_list),
     Command("show", "one adapter with its versions", _show, add_name),
     Command("verify", "compare a version, as served now, with peft", _verify, add_model),

@@ -30,6 +30,19 @@ def add_visibility(parser: "argparse._MutuallyExclusiveGroup") -> None:
         )
 
 
+def add_publishing(parser: ArgumentParser) -> None:
+    """Of whatever publishes an adapter."""
+    parser.add_argument("--name", required=True, help="name to publish under")
+    parser.add_argument(
+        "--convert", choices=("lora",), help="approximate another kind by a LoRA of --rank"
+    )
+    parser.add_argument("--rank", type=int, help="rank of that LoRA")
+    add_visibility(parser.add_mutually_exclusive_group())
+    parser.add_argument(
+        "--ttl", type=duration, metavar="7d", help="after which the name is deleted by itself"
+    )
+
+
 def add_days(parser: ArgumentParser) -> None:
     for flag, name, text in (
         ("--from", "first", "first day, UTC; by default six days before the last"),

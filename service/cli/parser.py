@@ -21,6 +21,7 @@ _COMMANDS = {
     "rebuild": "let Redis know again what the store of a fleet says",
     "status": "what a running server is, and whether it takes requests",
     "adapters": "its adapters: publish, look at, change",
+    "imports": "adapters that it fetches itself: how that goes, stop it",
     "keys": "its API keys: make, list, revoke",
     "usage": "who used how much of it",
     "audit": "who changed what on it",
@@ -85,6 +86,10 @@ def _operations(name: str) -> Command | Commands:
             from service.cli import status
 
             return status.COMMAND
+        case "imports":
+            from service.cli import imports
+
+            return imports.COMMANDS
         case "keys":
             from service.cli import keys
 

@@ -44,6 +44,16 @@ class Listing(Generic[R]):
         return replace(self.first, query={**self.first.query, "after": self.cursor(entry)})
 
 
+@dataclass(frozen=True, slots=True)
+class Watch(Generic[R]):
+    """The same call again and again, until what it answers with is over."""
+
+    call: Call[R]
+    is_over: Callable[[R], bool]
+    on_progress: Callable[[R], object] | None = None
+    every_s: float = 0.5
+
+
 def segment(name: str) -> str:
     """A name as one part of a path, whatever it holds. Raises `InvalidCall` for none at all."""
     if name in ("", ".", ".."):

@@ -8,9 +8,9 @@ from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
-from service.client.calls import adapters, keys, operations, reports, tenants
+from service.client.calls import adapters, imports, keys, operations, reports, tenants
 from service.client.errors import InvalidCall
-from service.client.methods import Lists, Sends
+from service.client.methods import Lists, Sends, Watches
 from service.client.retry import RetryPolicy
 from service.client.transport import AsyncTransport, SyncTransport
 
@@ -41,6 +41,17 @@ class Adapters(Generic[T]):
     gc = Sends(adapters.gc)
     verify = Sends(adapters.verify)
     warm = Sends(adapters.warm)
+
+
+@dataclass(frozen=True)
+class Imports(Generic[T]):
+    transport: T
+
+    begin = Sends(imports.begin)
+    get = Sends(imports.get)
+    list = Lists(imports.list_all)
+    stop = Sends(imports.stop)
+    wait = Watches(imports.wait)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,7 @@ class _Calls(Generic[T]):
     def __init__(self, transport: T) -> None:
         self.transport: T = transport
         self.adapters: Adapters[T] = Adapters(transport)
+        self.imports: Imports[T] = Imports(transport)
         self.keys: Keys[T] = Keys(transport)
         self.tenants: Tenants[T] = Tenants(transport)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from service.client.call import Call, Listing
+from service.client.call import Call, Listing, Watch
 from service.client.results.base import Result
 from service.client.transport import AsyncTransport, SyncTransport
 
@@ -38,6 +38,22 @@ class Sends(Generic[P, R]):
         @wraps(self.describe)
         def method(*args: P.args, **kwargs: P.kwargs) -> Any:
             return owner.transport.send(self.describe(*args, **kwargs))
+
+        return method
+
+
+@dataclass(frozen=True)
+class Watches(Generic[P, R]):
+    describe: Callable[P, Watch[R]]
+
+    @overload
+    def __get__(self, owner: Sync, kind: type[object]) -> Callable[P, R]: ...
+    @overload
+    def __get__(self, owner: Async, kind: type[object]) -> Callable[P, Awaitable[R]]: ...
+    def __get__(self, owner: Sync | Async, kind: type[object]) -> Callable[P, Any]:
+        @wraps(self.describe)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return owner.transport.watch(self.describe(*args, **kwargs))
 
         return method
 

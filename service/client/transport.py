@@ -11,7 +11,7 @@ import anyio
 import httpx
 from pydantic import ValidationError
 
-from service.client.call import Call, Listing
+from service.client.call import Call, Listing, Watch
 from service.client.errors import InvalidCall, UnexpectedAnswer, Unreachable, error_of
 from service.client.results.base import Result
 from service.client.retry import RetryPolicy
@@ -38,6 +38,13 @@ class SyncTransport:
                 time.sleep(wait)
             return _result(call, response)
 
+    def watch(self, watch: Watch[R]) -> R:
+        while not watch.is_over(found := self.send(watch.call)):
+            if watch.on_progress:
+                watch.on_progress(found)
+            time.sleep(watch.every_s)
+        return found
+
     def pages(self, listing: Listing[R]) -> Iterator[R]:
         page = self.send(listing.first)
         yield from page.data
@@ -63,6 +70,13 @@ class AsyncTransport:
                     break
                 await anyio.sleep(wait)
             return _result(call, response)
+
+    async def watch(self, watch: Watch[R]) -> R:
+        while not watch.is_over(found := await self.send(watch.call)):
+            if watch.on_progress:
+                watch.on_progress(found)
+            await anyio.sleep(watch.every_s)
+        return found
 
     async def pages(self, listing: Listing[R]) -> AsyncIterator[R]:
         page = await self.send(listing.first)

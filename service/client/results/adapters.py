@@ -31,6 +31,16 @@ class Conversion(Result):
     modules: Mapping[str, float]
 
 
+class Origin(Result):
+    """Where the server has fetched a version from."""
+
+    source: str
+    revision: str
+    """A commit or an ETag; empty where there is none."""
+    fetched_at: int
+    """Unix seconds."""
+
+
 class PublishedAdapter(Result):
     name: str
     version: int
@@ -64,6 +74,8 @@ class AdapterVersion(Result):
     summable: bool
     check: Check | None
     conversion: Conversion | None
+    origin: Origin | None = None
+    """None when a client has sent it; also to all but its owner."""
     warnings: tuple[str, ...]
     unused_files: tuple[str, ...]
 
