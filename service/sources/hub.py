@@ -19,6 +19,7 @@ from service.sources.patience import Patience
 from service.sources.source import Target, adapter_files, refused
 from service.sources.web_reader import Link, WebReader
 
+FLAG = "--source-hub-repos"
 _MAX_INFO_BYTES = 8 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _DEFAULT_REVISION = "main"
@@ -52,7 +53,7 @@ class HubSource:
         """Raises `SourceRefused`."""
         if not hub.allows(address.repository):
             what = f"The repository {address.repository}" if hub.repositories else "hf://"
-            raise refused(what, "--source-hub-repos")
+            raise refused(what, FLAG)
         self.shown = str(address)
         self._address = address
         self._reader = reader
@@ -61,6 +62,9 @@ class HubSource:
 
     async def fetch(self, target: Target) -> str:
         info = await self._info()
+        found = str(info.id)[:200]
+        if not self._hub.allows(found):  # the hub has moved it there
+            raise refused(f"The repository {found}", FLAG)
         commit = info.sha or ""
         if not _COMMIT.fullmatch(commit):
             raise SourceFailed("The hub does not say which commit this is.")

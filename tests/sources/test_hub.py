@@ -129,6 +129,13 @@ def test_repositories_are_allowed_by_name(
     assert hub.server.seen == []
 
 
+def test_a_repository_that_was_moved_to_others(hub: HubOf, target: MemoryTarget) -> None:
+    hub.info = {"id": "other/repo"}
+    with pytest.raises(SourceRefused, match="other/repo"):
+        hub.fetch("hf://org/repo", target)
+    assert len(hub.server.seen) == 1
+
+
 def test_a_repository_that_is_no_adapter(hub: HubOf, target: MemoryTarget) -> None:
     del hub.files["adapter_model.safetensors"]
     with pytest.raises(SourceNotFound, match=r"no adapter_model\.safetensors in hf://org/repo"):
@@ -148,7 +155,10 @@ def test_a_repository_that_cannot_be_had(
         hub.fetch("hf://org/repo", target)
 
 
-@pytest.mark.parametrize("info", [b"[]", b"{}", b"x", b'{"id": 1}', b'{"id": "x", "sha": "../x"}'])
+@pytest.mark.parametrize(
+    "info",
+    [b"[]", b"{}", b"x", b'{"id": "org/repo"}', b'{"id": "org/repo", "sha": "../x"}'],
+)
 def test_an_answer_that_is_no_repository(hub: HubOf, target: MemoryTarget, info: bytes) -> None:
     hub.open()
     hub.open = lambda: None  # type: ignore[method-assign]
