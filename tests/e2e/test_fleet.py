@@ -173,6 +173,8 @@ def test_a_store_that_is_away_is_not_taken_for_an_empty_one(pair: Pair, tmp_path
     until(lambda: is_served(other, "away"))
     key_id, key = new_key(one)
     until(lambda: is_served(other, "away", **key))
+    body_of(one.upload("cold", tiny.write(tmp_path / "6", 6)))
+    until(lambda: other.client.get("/v1/models/cold").status_code == 200)
     aside = pair.store.with_name("aside")
     pair.store.rename(aside)
     pair.store.mkdir()  # as an empty mount point
@@ -184,10 +186,14 @@ def test_a_store_that_is_away_is_not_taken_for_an_empty_one(pair: Pair, tmp_path
         check_nothing_changes(server, key_id, folder)
         assert server.client.get("/v1/audit").status_code == 503
         assert server.client.get("/v1/usage").status_code == 503
+    assert is_served(one, "cold"), "its disk has it"
+    cold = other.client.post("/v1/completions", json={"model": "cold", "prompt": [1, 2]})
+    assert (cold.status_code, cold.json()["error"]["code"]) == (503, "store_unavailable")
     assert list(pair.store.iterdir()) == []
     pair.store.rmdir()
     aside.rename(pair.store)
     until(lambda: {ready(server) for server in pair.servers} == {(200, "ready")})
+    until(lambda: is_served(other, "cold"))
     assert one.client.delete(f"/v1/keys/{key_id}").status_code == 200
     until(lambda: not is_served(other, "away", **key))
 
