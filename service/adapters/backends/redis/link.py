@@ -31,25 +31,20 @@ or dead Redis costs the first caller a fraction of a second and the others nothi
 import asyncio
 import contextlib
 import json
-import random
 import secrets
 import threading
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import redis
 import redis.asyncio
-import structlog
 
 from service.adapters.backends.redis import scripts
 from service.adapters.backends.redis.address import RedisAddress
 from service.adapters.backends.redis.clients import async_client, client
+from service.adapters.backends.redis.health import LinkHealth
 from service.adapters.backends.redis.status import LinkPace, LinkStatus
 from service.errors import StoreUnavailable
-
-_log = structlog.get_logger(__name__)
 
 _Args = Sequence[str | int]
 
@@ -77,13 +72,9 @@ class RedisLink:
         self._prefix = key_prefix
         self._about = json.dumps(about or {})
         self._clock_ms = clock_ms
-        self._status = LinkStatus(since=time.monotonic())
-        self._lock = threading.Lock()
+        self._health = LinkHealth(address, self.pace)
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._attempts = 0
-        self._is_said = False
-        self._listeners: list[Callable[[LinkStatus], None]] = []
         self._thread: threading.Thread | None = None
         self._sync = client(address, self.pace.timeout_s, self.pace.timeout_s)
         self._bulk = client(address, self.pace.bulk_timeout_s, self.pace.timeout_s)
@@ -94,16 +85,16 @@ class RedisLink:
 
     @property
     def is_up(self) -> bool:
-        return self._status.is_up
+        return self.status.is_up
 
     @property
     def status(self) -> LinkStatus:
-        return self._status
+        return self._health.status
 
     def on_change(self, listener: Callable[[LinkStatus], None]) -> None:
         """Called whenever `is_up`, `epoch` or `num_replicas` is another, in whatever thread saw
         it."""
-        self._listeners.append(listener)
+        self._health.listeners.append(listener)
 
     def start(self) -> None:
         """One attempt now; whether it succeeds or not, it goes on in a thread. Blocking."""
@@ -119,7 +110,7 @@ class RedisLink:
             self._thread.join()
         with contextlib.suppress(StoreUnavailable):
             self.call(scripts.LEAVE, ["replicas", "about"], [self.member])
-        self._set(is_up=False)
+        self._health.went_down()
         self._sync.close()
         self._bulk.close()
 
@@ -183,7 +174,7 @@ class RedisLink:
         """For ever. None: from now on it is heard, but what came before may have been missed."""
         attempts = 0
         while True:
-            if self._status.is_up:
+            if self.status.is_up:
                 attempts += 1
                 try:
                     async with contextlib.aclosing(self._subscription(channel)) as messages:
@@ -191,14 +182,14 @@ class RedisLink:
                             attempts = 0
                             yield message
                 except _ERRORS as error:
-                    self._count(error)
-            await asyncio.sleep(self._pause_s(attempts))
+                    self._health.count(error)
+            await asyncio.sleep(self._health.pause_s(attempts))
 
     def _keys(self, keys: Sequence[str]) -> list[str]:
         return [self._prefix + key for key in keys]
 
     def _check_up(self) -> None:
-        if not self._status.is_up:
+        if not self.status.is_up:
             raise _unavailable()
 
     def _ask(self, work: Callable[[redis.Redis], Any], client: redis.Redis) -> Any:
@@ -215,7 +206,7 @@ class RedisLink:
         except redis.RedisError as error:
             if not _may_be_the_connection(error):
                 raise
-            self._count(error)
+            self._health.count(error)
             client.connection_pool.disconnect(inuse_connections=False)
             return work(client)
 
@@ -230,7 +221,7 @@ class RedisLink:
                 except redis.RedisError as error:
                     if not _may_be_the_connection(error):
                         raise
-                    self._count(error)
+                    self._health.count(error)
                     await client.connection_pool.disconnect(inuse_connections=False)
                     return await _arun(client, script, keys, args)
         except _ERRORS as error:
@@ -243,11 +234,11 @@ class RedisLink:
         """Until it is interrupted, which silence is too: it asks for a sign of life. And until
         anything has failed, since the address may lead to another server from then on."""
         client = async_client(self.address, self.pace.timeout_s)
-        num_errors = self._status.num_errors
+        num_errors = self.status.num_errors
         try:
             async with client.pubsub() as pubsub:
                 await pubsub.subscribe(self.key(channel))
-                while self._status.num_errors == num_errors:
+                while self.status.num_errors == num_errors:
                     message = await pubsub.get_message(timeout=self.pace.heartbeat_s)
                     if message is None:
                         await pubsub.ping()
@@ -263,11 +254,11 @@ class RedisLink:
 
     def _keep_beating(self) -> None:
         while not self._stopping.is_set():
-            is_up = self._status.is_up
-            self._wake.wait(self.pace.heartbeat_s if is_up else self._pause_s(self._attempts))
+            is_up = self.status.is_up
+            self._wake.wait(self.pace.heartbeat_s if is_up else self._health.pause_s())
             if self._wake.is_set():
                 self._wake.clear()
-                self._stopping.wait(self._pause_s(self._attempts))
+                self._stopping.wait(self._health.pause_s())
             if not self._stopping.is_set():
                 self._beat()
 
@@ -280,60 +271,16 @@ class RedisLink:
                 lambda client: _run(client, scripts.BEAT, keys, args), self._sync
             )
         except Exception as error:  # whatever it is: who else would look again?
-            self._attempts += 1
+            self._health.attempts += 1
             self._fail(error)
         else:
-            self._set(is_up=True, epoch=epoch, num_replicas=num_replicas)
-
-    def _pause_s(self, attempts: int) -> float:
-        return self.pace.backoff_s(attempts) * random.uniform(0.5, 1)
-
-    def _count(self, error: Exception) -> None:
-        with self._lock:
-            self._status = replace(self._status, num_errors=self._status.num_errors + 1)
-        _log.debug("redis_failed", error=self._describe(error))
+            self._health.came_up(epoch, num_replicas)
 
     def _fail(self, error: Exception) -> None:
-        self._count(error)
-        was_up = self._status.is_up
-        self._set(is_up=False)
+        was_up = self.is_up
+        self._health.fail(error)
         if was_up:
             self._wake.set()
-        if not self._is_said:
-            self._is_said = True
-            _log.warning("redis_down", redis=str(self.address), error=self._describe(error))
-
-    def _describe(self, error: Exception) -> str:
-        """Without what nobody may know, should a server ever quote it."""
-        text = f"{type(error).__name__}: {error}"[:300]
-        for secret in self.address.secrets.values():
-            text = text.replace(str(secret), "…")
-        return text
-
-    def _set(self, **changes: Any) -> None:
-        with self._lock:
-            old, now = self._status, time.monotonic()
-            new = replace(old, **changes)
-            if new.is_up and not old.is_up:
-                new = replace(new, num_ups=old.num_ups + 1, since=now)
-            elif old.is_up and not new.is_up:
-                new = replace(new, since=now)
-                self._attempts = self._attempts + 1 if now - old.since < self.pace.stable_s else 0
-            if self._is_gap(old, new, now):
-                new = replace(new, gap_at=now)
-            self._status = new
-        if new.is_up and not old.is_up:
-            self._is_said = False
-            _log.info("redis_up", redis=str(self.address), replicas=new.num_replicas)
-        if new != old:
-            for listener in self._listeners:
-                listener(new)
-
-    def _is_gap(self, old: LinkStatus, new: LinkStatus, now: float) -> bool:
-        if not (new.is_up and old.num_ups):
-            return False
-        was_away = not old.is_up and now - old.since > self.pace.heartbeat_s
-        return was_away or new.epoch != old.epoch
 
 
 def _run(client: redis.Redis, script: str, keys: Sequence[str], args: _Args) -> Any:
