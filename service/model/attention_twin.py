@@ -14,6 +14,7 @@ _BLOCK_SIZE = 4
 _HEADS, _KV_HEADS, _KEY_DIM, _VALUE_DIM = 6, 2, 43, 24
 """Sizes that no vector width divides."""
 _SCATTERED = [9, 1, 8, 0, 6, 2, 5, 4, 3, 10]
+_LONG = list(range(39, 12, -1))
 
 
 def equals(kernel: AttentionKernel, device: torch.device) -> bool:
@@ -43,8 +44,9 @@ def _is_equal(
         Segment("a", first_row=0, num_rows=1, context_len=0, block_table=[7]),
         Segment("b", first_row=1, num_rows=1, context_len=37, block_table=_SCATTERED),
         Segment("c", first_row=2, num_rows=3, context_len=5, block_table=[12, 11]),
+        Segment("d", first_row=5, num_rows=45, context_len=61, block_table=_LONG),
     ]
-    num_rows, num_blocks = 5, 13
+    num_rows, num_blocks = 50, 40
     shape = LayerShape(_KV_HEADS, _KEY_DIM, _VALUE_DIM)
     store = KVStore({0: shape}, num_blocks, _BLOCK_SIZE, kernel.dtype, device)
     cache = store.layer(0)

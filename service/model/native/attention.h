@@ -22,6 +22,11 @@ struct Row {
   int32_t table;     // where its block table begins in `blocks`
 };
 
+// Neighbouring rows of one sequence, at most `kChunkRows` of them.
+struct Chunk {
+  int32_t row, position, table, num_rows;
+};
+
 // A view of [rows, heads, dim] whose last dimension is contiguous; strides are in elements.
 struct View {
   const void* data;
@@ -34,7 +39,8 @@ struct View {
 };
 
 struct AttentionCall {
-  const Row* rows;
+  const Row* rows;      // those that attend one by one
+  const Chunk* chunks;  // those that attend together, see attention_chunks.h
   const int32_t* blocks;
   const int64_t* slots;  // [num_new], where each new key and value goes
   View query, key, value;
@@ -43,7 +49,7 @@ struct AttentionCall {
   void* out;            // [T, heads, value_dim]
   const float* slopes;  // [heads] or null
   const float* sinks;   // [heads] or null
-  int64_t num_rows, num_new, heads, kv_heads, key_dim, value_dim, block_size;
+  int64_t num_rows, num_chunks, num_new, heads, kv_heads, key_dim, value_dim, block_size;
   int64_t window;  // 0 = none
   float scaling;
   float softcap;  // 0 = none
@@ -168,23 +174,6 @@ inline int64_t heads_per_task(const AttentionCall& call) {
   int64_t heads = (call.kv_heads + parts - 1) / parts;
   int64_t most = kMaxTotal / (call.heads / call.kv_heads * call.value_dim);
   return heads < most ? heads : most;
-}
-
-template <typename T>
-void write_and_attend(const AttentionCall& call) {
-  int64_t heads = call.num_rows ? heads_per_task(call) : 1;
-  int64_t parts = (call.kv_heads + heads - 1) / heads;
-#pragma omp parallel num_threads(call.num_threads)
-  {
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < call.num_new; row++) write_new<T>(call, row);
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t task = 0; task < call.num_rows * parts; task++) {
-      int64_t first = task % parts * heads;
-      int64_t last = first + heads < call.kv_heads ? first + heads : call.kv_heads;
-      attend<T>(call, call.rows[task / parts], first, last);
-    }
-  }
 }
 
 }  // namespace

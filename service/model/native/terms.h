@@ -10,8 +10,6 @@
 
 #include <omp.h>
 
-#include <type_traits>
-
 #include "vectors.h"
 
 namespace {
@@ -49,20 +47,10 @@ constexpr int64_t kRanks = 4;        // rows of A at a time
 constexpr int64_t kShrinkRows = 8;   // rows of x that one task takes
 constexpr int64_t kOutputs = 64;     // outputs that one task takes
 constexpr int64_t kHiddenAlign = 8;  // as many ranks as a `Quad` of B has at most
-constexpr bool kHasManyRegisters = kLanes == 16;
-
-constexpr int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 // Floats of x A^T that one row takes; those beyond the rank are zero.
 inline int64_t hidden_size(const Entry& entry) {
   return entry.b ? parts(entry.rank, kHiddenAlign) * kHiddenAlign : 0;
-}
-
-// `work(first, number of rows)` with the number as a constant, for all of the rows.
-template <int kMost, typename Work>
-inline void by_rows(int64_t first, int64_t last, Work work) {
-  for (; first + kMost <= last; first += kMost) work(first, std::integral_constant<int, kMost>());
-  if constexpr (kMost > 1) by_rows<kMost / 2>(first, last, work);
 }
 
 // hidden[row][k] = A[k] . x[row] for `kRanks` rows of A from `k` on and kRows rows of x.
@@ -94,41 +82,6 @@ void shrink(const Entry& entry, int64_t k, const T* x, int64_t in, float* hidden
         hidden[row * hidden_size(entry) + j] = 0;
 }
 
-// One float vector for each of the ranks in a `Quad`, a lane for each row of B from `b` on.
-// What lies beyond `num_rows` repeats the last row, what lies beyond `num_ranks` is zero.
-template <typename T>
-inline void load_columns(const T* b, int64_t stride, int64_t num_rows, int64_t num_ranks,
-                         Floats* columns) {
-  constexpr int64_t per_quad = sizeof(Quad) / sizeof(T);
-  Quad rows[kLanes] = {};
-  for (int64_t lane = 0; lane < kLanes; lane++) {
-    const T* row = b + (lane < num_rows ? lane : num_rows - 1) * stride;
-    if (num_ranks >= per_quad)
-      std::memcpy(&rows[lane], row, sizeof(Quad));
-    else if (num_ranks == per_quad / 2)
-      std::memcpy(&rows[lane], row, sizeof(Quad) / 2);
-    else
-      std::memcpy(&rows[lane], row, num_ranks * sizeof(T));
-  }
-  Words words[4];
-  transpose(rows, words);
-  for (int j = 0; j < 4; j++) {
-    if constexpr (sizeof(T) == 4) {
-      columns[j] = (Floats)words[j];
-    } else {
-      columns[2 * j] = (Floats)(words[j] << 16);
-      columns[2 * j + 1] = (Floats)(words[j] & 0xffff0000);
-    }
-  }
-}
-
-inline Floats load_some(const float* from, int64_t n) {
-  if (n >= kLanes) return load(from);
-  Floats values = {};
-  for (int64_t lane = 0; lane < n; lane++) values[lane] = from[lane];
-  return values;
-}
-
 // y = c * y + sum + d for up to `kLanes` outputs from `o` on.
 template <typename T>
 inline void finish(const Entry& entry, Floats sum, T* y, int64_t o, int64_t n) {
@@ -148,11 +101,15 @@ template <int kRows, typename T>
 void expand(const Entry& entry, const float* hidden, T* y, int64_t out, int64_t o) {
   constexpr int64_t per_quad = sizeof(Quad) / sizeof(T);
   const int64_t n = out - o, size = hidden_size(entry);
+  // What lies beyond the outputs repeats the last one.
+  const T* weights[kLanes];
+  for (int64_t lane = 0; lane < kLanes; lane++)
+    weights[lane] =
+        static_cast<const T*>(entry.b) + (o + (lane < n ? lane : n - 1)) * entry.rank;
   Floats sums[kRows] = {};
   for (int64_t k = 0; k < (entry.b ? entry.rank : 0); k += per_quad) {
     Floats columns[per_quad];
-    load_columns(static_cast<const T*>(entry.b) + o * entry.rank + k, entry.rank, n, entry.rank - k,
-                 columns);
+    load_columns(weights, k, entry.rank - k, columns);
     for (int64_t j = 0; j < per_quad; j++)
       for (int row = 0; row < kRows; row++) sums[row] += columns[j] * hidden[row * size + k + j];
   }

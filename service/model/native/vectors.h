@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <type_traits>
+
 #include "scalars.h"
 
 #if defined(__AVX2__)
@@ -17,6 +19,7 @@ constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
 #endif
+constexpr bool kHasManyRegisters = kLanes == 16;
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
@@ -106,6 +109,56 @@ inline void transpose(const Quad* rows, Words* columns) {
   for (int j = 0; j < 4; j++)
     for (int lane = 0; lane < kLanes; lane++) columns[j][lane] = rows[lane][j];
 #endif
+}
+
+// Of each of `kLanes` rows the elements from `first` on that a `Quad` holds: a lane for each row,
+// four vectors of a word each. Elements beyond `num` are zero.
+template <typename T>
+inline void load_words(const T* const* rows, int64_t first, int64_t num, Words* words) {
+  constexpr int64_t per_quad = sizeof(Quad) / sizeof(T);
+  Quad quads[kLanes] = {};
+  for (int lane = 0; lane < kLanes; lane++) {
+    if (num >= per_quad)
+      std::memcpy(&quads[lane], rows[lane] + first, sizeof(Quad));
+    else if (num == per_quad / 2)
+      std::memcpy(&quads[lane], rows[lane] + first, sizeof(Quad) / 2);
+    else
+      std::memcpy(&quads[lane], rows[lane] + first, num * sizeof(T));
+  }
+  transpose(quads, words);
+}
+
+// The same as float32, a vector for each element.
+template <typename T>
+inline void load_columns(const T* const* rows, int64_t first, int64_t num, Floats* columns) {
+  Words words[4];
+  load_words(rows, first, num, words);
+  for (int j = 0; j < 4; j++) {
+    if constexpr (sizeof(T) == 4) {
+      columns[j] = (Floats)words[j];
+    } else {
+      columns[2 * j] = (Floats)(words[j] << 16);
+      columns[2 * j + 1] = (Floats)(words[j] & 0xffff0000);
+    }
+  }
+}
+
+// The first `n` lanes; the others are zero.
+template <typename T>
+inline Floats load_some(const T* from, int64_t n) {
+  if (n >= kLanes) return load(from);
+  Floats values = {};
+  for (int64_t lane = 0; lane < n; lane++) values[lane] = widen(from[lane]);
+  return values;
+}
+
+constexpr int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+// `work(first, number of rows)` with the number as a constant, for all of the rows.
+template <int kMost, typename Work>
+inline void by_rows(int64_t first, int64_t last, Work work) {
+  for (; first + kMost <= last; first += kMost) work(first, std::integral_constant<int, kMost>());
+  if constexpr (kMost > 1) by_rows<kMost / 2>(first, last, work);
 }
 
 }  // namespace

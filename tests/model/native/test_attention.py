@@ -10,14 +10,14 @@ from service.model.context import StepContext
 from service.model.kernels import Kernels
 from service.model.kv_store import KVStore, LayerShape
 from service.model.lanes.ragged import write_index
-from service.model.native.attention import NativeAttention
+from service.model.native.attention import _MAX_SHORT
 from service.step import Segment, Step
 from tests.model.native.library import CPU, native_of
 
 BLOCK_SIZE = 4
 HEADS, KV_HEADS, DIM = 4, 2, 24
 SINKS = torch.tensor([0.5, -1.0, 2.0, 0.0])
-LONG = NativeAttention.max_segment_rows + 3
+LONG = _MAX_SHORT + 3
 SEGMENTS = [
     Segment("decode", 0, 1, 9, [3, 0, 5]),
     Segment("other", 1, 1, 0, [1]),
@@ -28,18 +28,18 @@ NUM_ROWS = SEGMENTS[-1].first_row + SEGMENTS[-1].num_rows
 
 
 def attended(
-    native: Kernels | None, dtype: torch.dtype, options: dict[str, Any]
+    native: Kernels | None, dtype: torch.dtype, options: dict[str, Any], dim: int = DIM
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What attention returns, and what it has stored."""
     torch.manual_seed(0)
-    store = KVStore({0: LayerShape(KV_HEADS, DIM, DIM)}, 10, BLOCK_SIZE, dtype, CPU)
+    store = KVStore({0: LayerShape(KV_HEADS, dim, dim)}, 10, BLOCK_SIZE, dtype, CPU)
     past = torch.arange(10 * BLOCK_SIZE)
-    store.write(0, past, *torch.randn(2, len(past), KV_HEADS, DIM).to(dtype))
+    store.write(0, past, *torch.randn(2, len(past), KV_HEADS, dim).to(dtype))
     context = StepContext(kernels=native)
     step = Step([0] * NUM_ROWS, [0] * NUM_ROWS, [-1] * NUM_ROWS, SEGMENTS, 2, [], [])
     context.begin(step, [], torch.tensor(write_index(SEGMENTS, BLOCK_SIZE)))
-    query = torch.randn(1, HEADS, NUM_ROWS, DIM).to(dtype)
-    key, value = torch.randn(2, 1, KV_HEADS, NUM_ROWS, DIM).to(dtype)
+    query = torch.randn(1, HEADS, NUM_ROWS, dim).to(dtype)
+    key, value = torch.randn(2, 1, KV_HEADS, NUM_ROWS, dim).to(dtype)
     value[0, 0, 1, 3] = float("nan")
     module = torch.nn.Module()
     module.layer_idx = 0  # type: ignore[assignment]
@@ -63,6 +63,13 @@ def test_attention_is_the_same_with_and_without_the_kernel(
     assert stored.isfinite().all(), "nobody else may find what overflowed"
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     assert torch.allclose(out, twin, rtol=tolerance, atol=tolerance)
+
+
+def test_heads_that_are_too_wide_for_chunks_attend_by_rows() -> None:
+    (out, _), (twin, _) = (
+        attended(native, torch.float32, {}, dim=264) for native in (native_of(torch.float32), None)
+    )
+    torch.testing.assert_close(out, twin, rtol=1e-5, atol=1e-5)
 
 
 def test_rows_of_every_segment_are_attended_once() -> None:

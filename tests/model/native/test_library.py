@@ -34,6 +34,8 @@ def test_without_a_compiler_torch_does_the_work(
         ("terms.h", "sum += load_some(entry.d", "sum -= load_some(entry.d"),
         ("attention.h", "end > call.window ? end - call.window", "end > call.window ? end - 1"),
         ("attention.h", "found += rounded<T>(call.slopes", "found -= rounded<T>(call.slopes"),
+        ("attention_chunks.h", "end = position + 1 - first", "end = position + 2 - first"),
+        ("attention_chunks.h", "oldest > first ? oldest - first : 0", "0"),
     ],
 )
 def test_a_kernel_that_differs_from_its_twin_is_not_used(
