@@ -53,8 +53,8 @@ bench-fleet-lag: install-dev ## how soon one replica serves what another has ack
 bench-routing: install-dev ## routings of 10 000 adapters compared in simulation (REPORT=…)
 	$(BIN)/python -m tests.bench.fleet_simulation $(if $(REPORT),--json $(REPORT))
 
-fleet: install-dev ## two replicas, Redis, balancer: load, kills, an outage, a rolling restart (REPORT=…)
-	$(BIN)/python -m tests.fleet $(if $(REPORT),--json $(REPORT))
+fleet: install-dev ## two replicas, Redis, balancer: load, kills, an outage, a rolling restart (S3=1 REPORT=…)
+	$(BIN)/python -m tests.fleet $(if $(S3),--s3) $(if $(REPORT),--json $(REPORT))
 
 support-table: install-dev ## write KINDS.md anew: what becomes of each kind on each architecture
 	$(BIN)/python -m tests.contract.support

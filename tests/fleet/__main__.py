@@ -16,6 +16,7 @@ from tests.redis_server import redis_binary
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the form of `make test`")
+    parser.add_argument("--s3", action="store_true", help="with a store in a bucket, of moto")
     parser.add_argument("--json", type=Path, help="write the report here too")
     arguments = parser.parse_args()
     # As Ctrl-C: what was started is ended on the way out.
@@ -23,7 +24,8 @@ def main() -> int:
     if BINARY is None or redis_binary() is None:
         print("a fleet needs haproxy and redis-server, e.g. `apt-get install haproxy`")  # noqa: T201
         return 2
-    report = asyncio.run(run(SHORT if arguments.quick else FULL))
+    plan = SHORT if arguments.quick else FULL
+    report = asyncio.run(run(plan, has_bucket=arguments.s3))
     print(report.table())  # noqa: T201
     if arguments.json:
         arguments.json.write_text(json.dumps(report.body(), indent=2) + "\n")

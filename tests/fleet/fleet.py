@@ -2,20 +2,18 @@
 
 import asyncio
 import re
-import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from tests.fleet.answers import TASKS
 from tests.fleet.load import new_client
 from tests.fleet.processes import Replica
+from tests.fleet.stores import FleetStore
 from tests.haproxy import CONFIG, Balancer
 from tests.redis_server import RedisServer
-from tests.server import ROOT
 
 OPERATOR = "fleet-operator"
 NAMES = ("replica-1", "replica-2")
@@ -40,6 +38,7 @@ class Fleet:
     """Of an operator, to each replica past the balancer."""
     operator: httpx.AsyncClient
     """The same, to the balancer."""
+    store: FleetStore
     work: Path
 
     async def wait_until_up(self, *names: str) -> None:
@@ -72,13 +71,17 @@ class Fleet:
 
 @asynccontextmanager
 async def running_fleet(
-    work: Path, settings: Mapping[str, object], checks: str
+    work: Path,
+    make_store: Callable[[Path], AbstractContextManager[FleetStore]],
+    settings: Mapping[str, object],
+    checks: str,
 ) -> AsyncIterator[Fleet]:
     """Whatever happens within, nothing of it runs afterwards. `checks`: how often the balancer asks
     a replica whether it is ready."""
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(RedisServer(work))
-        shared = {"adapters_store": _demo_store(work / "store"), "redis_url": redis.url}
+        store = stack.enter_context(make_store(work))
+        shared = {"redis_url": redis.url, **store.settings}
         first, second = (
             Replica(name, work / name, {"api_key": OPERATOR, **shared, **settings})
             for name in NAMES
@@ -94,8 +97,10 @@ async def running_fleet(
             await stack.enter_async_context(new_client(url, OPERATOR))
             for url in (first.url, second.url, balancer.url)
         ]
-        fleet = Fleet((first, second), redis, balancer, (clients[0], clients[1]), clients[2], work)
+        pair, operator = (clients[0], clients[1]), clients[2]
+        fleet = Fleet((first, second), redis, balancer, pair, operator, store, work)
         await fleet.wait_until_up(*NAMES)
+        await store.fill(pair)
         yield fleet
 
 
@@ -113,10 +118,3 @@ def _config(path: Path, changes: Mapping[str, str]) -> Path:
         text = text.replace(old, new)
     path.write_text(text)
     return path
-
-
-def _demo_store(store: Path) -> Path:
-    store.mkdir(parents=True)
-    for task in TASKS:
-        shutil.copytree(ROOT / "adapters_store" / task, store / task)
-    return store

@@ -9,7 +9,10 @@ from tests.bench.machine_class import machine_class
 from tests.bench.traffic import percentile
 from tests.fleet.changes import Arrival
 from tests.fleet.load import Outcome
-from tests.fleet.scenarios import REDIS_AWAY, Kill, Phase
+from tests.fleet.scenarios import BUCKET_AWAY, REDIS_AWAY, Kill, Phase
+
+NOTICED_LATE_S = 5.0
+"""After a bucket is back, until nobody remembers any more that it was away."""
 
 
 def died_with(outcome: Outcome, kills: Sequence[Kill]) -> bool:
@@ -17,6 +20,15 @@ def died_with(outcome: Outcome, kills: Sequence[Kill]) -> bool:
     return any(
         outcome.replica == kill.replica and outcome.started <= kill.at <= outcome.ended
         for kill in kills
+    )
+
+
+def needed_the_bucket(outcome: Outcome, phases: Sequence[Phase]) -> bool:
+    """It was told that the bucket is away, while it was: its replica had never had the adapter."""
+    return "store_unavailable" in outcome.problem and any(
+        outcome.ended >= phase.start and outcome.started <= phase.end + NOTICED_LATE_S
+        for phase in phases
+        if phase.name == BUCKET_AWAY
     )
 
 
@@ -44,7 +56,8 @@ class Report:
         return [one for one in self.outcomes if one.problem and not self.is_excused(one)]
 
     def is_excused(self, outcome: Outcome) -> bool:
-        return not outcome.is_wrong and died_with(outcome, self.kills)
+        is_excused = died_with(outcome, self.kills) or needed_the_bucket(outcome, self.phases)
+        return is_excused and not outcome.is_wrong
 
     def failures(self) -> list[str]:
         """Empty = nothing was lost, and nothing broke that must not."""
@@ -67,7 +80,8 @@ class Report:
         return next((p.name for p in self.phases if p.start <= outcome.ended <= p.end), "between")
 
     def body(self) -> dict[str, Any]:
-        dead = [one for one in self.outcomes if one.problem and self.is_excused(one)]
+        excused = [one for one in self.outcomes if one.problem and self.is_excused(one)]
+        dead = [one for one in excused if not needed_the_bucket(one, self.phases)]
         return {
             "form": self.form,
             "machine": machine_class(),
@@ -79,6 +93,7 @@ class Report:
                 "streams": sum(one.is_stream for one in dead),
                 "others": sum(not one.is_stream for one in dead),
             },
+            "told_that_the_bucket_is_away": len(excused) - len(dead),
             "requests_by_phase": self._by_phase(),
             "seconds_until_kill_noticed": [round(k.seconds_until_noticed, 2) for k in self.kills],
             "seconds_until_back": [round(kill.seconds_until_back, 2) for kill in self.kills],
@@ -117,18 +132,19 @@ class Report:
     def _by_phase(self) -> dict[str, dict[str, int]]:
         counts: dict[str, dict[str, int]] = {}
         for one in self.outcomes:
-            row = counts.setdefault(self.phase_of(one), {"requests": 0, "lost": 0, "died": 0})
+            row = counts.setdefault(self.phase_of(one), {"requests": 0, "lost": 0, "excused": 0})
             row["requests"] += 1
             if one.problem:
-                row["died" if self.is_excused(one) else "lost"] += 1
+                row["excused" if self.is_excused(one) else "lost"] += 1
         return counts
 
     def table(self) -> str:
         body = self.body()
-        lines = [body["machine"], "", f"{'phase':24}{'requests':>10}{'lost':>7}{'died':>7}"]
+        lines = [body["machine"], "", f"{'phase':24}{'requests':>10}{'lost':>7}{'excused':>9}"]
         for name, row in body["requests_by_phase"].items():
-            lines.append(f"{name:24}{row['requests']:10}{row['lost']:7}{row['died']:7}")
-        lines += ["  (died: under way on the replica that was killed)", ""]
+            lines.append(f"{name:24}{row['requests']:10}{row['lost']:7}{row['excused']:9}")
+        excuse = "under way on the replica that was killed, or in need of a bucket that was away"
+        lines += [f"  (excused: {excuse})", ""]
         skipped = {"machine", "form", "requests_by_phase", "failures"}
         for name, value in body.items():
             if name not in skipped:

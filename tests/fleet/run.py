@@ -19,6 +19,7 @@ from tests.fleet.quota import Greedy
 from tests.fleet.report import Report
 from tests.fleet.routing import compare
 from tests.fleet.scenarios import phase
+from tests.fleet.stores import bucket_store, folder_store
 from tests.fleet.traffic import Operators
 
 BASE = "demo-base"
@@ -82,18 +83,20 @@ SHORT = Plan(
 )
 
 
-async def run(plan: Plan, **settings: object) -> Report:
+async def run(plan: Plan, *, has_bucket: bool = False, **settings: object) -> Report:
     """`settings` go to both replicas; a test turns off with them what is to be missed."""
+    make_store = bucket_store if has_bucket else folder_store
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         work = Path(folder)
-        async with running_fleet(work, {**plan.settings, **settings}, plan.checks) as fleet:
+        given = {**plan.settings, **settings}
+        async with running_fleet(work, make_store, given, plan.checks) as fleet:
             return await _Run(plan, fleet).whole()
 
 
 class _Run:
     def __init__(self, plan: Plan, fleet: Fleet) -> None:
         self.plan, self.fleet = plan, fleet
-        self.report = Report(plan.name)
+        self.report = Report(f"{plan.name}, bucket" if fleet.store.objects else plan.name)
         self.ledger = Ledger()
         self.changes = Changes(self.ledger, fleet.operator, fleet.clients)
         self.catalog: Catalog = demo_catalog(random.Random(1))
@@ -134,6 +137,11 @@ class _Run:
             report.problems += await scenarios.redis_outage(fleet, plan.outage_s)
         with phase(report.phases, "Redis back, empty"):
             await asyncio.sleep(plan.calm_s)
+        if fleet.store.objects is not None:
+            with phase(report.phases, scenarios.BUCKET_AWAY):
+                report.problems += await scenarios.bucket_outage(fleet, plan.outage_s)
+            with phase(report.phases, "bucket back"):
+                await asyncio.sleep(plan.calm_s)
         with phase(report.phases, "rolling restart"):
             report.restart_codes = await scenarios.rolling_restart(
                 fleet, plan.restarts, scenarios.OVERLONG

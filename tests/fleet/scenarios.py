@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -14,6 +14,7 @@ from tests.fleet.fleet import NAMES, Fleet
 
 NOTICED_SECONDS = 30.0
 REDIS_AWAY = "Redis away"
+BUCKET_AWAY = "bucket away"
 
 
 @dataclass(slots=True)
@@ -74,17 +75,29 @@ async def rolling_restart(
 
 async def redis_outage(fleet: Fleet, seconds: float) -> list[str]:
     """It comes back with nothing. What was not as it has to be meanwhile."""
-    await asyncio.to_thread(fleet.redis.kill)
+    return await _outage(fleet, fleet.redis.kill, fleet.redis.start, seconds)
+
+
+async def bucket_outage(fleet: Fleet, seconds: float) -> list[str]:
+    """It comes back with all that it had."""
+    assert fleet.store.objects is not None
+    return await _outage(fleet, fleet.store.objects.stop, fleet.store.objects.start, seconds)
+
+
+async def _outage(
+    fleet: Fleet, begin: Callable[[], None], end: Callable[[], None], seconds: float
+) -> list[str]:
+    await asyncio.to_thread(begin)
     problems = []
     for replica, client in zip(fleet.replicas, fleet.clients, strict=True):
         problems += [f"{replica.name}: {one}" for one in await _degraded(client)]
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(fleet.redis.start)
+    await asyncio.to_thread(end)
     return problems
 
 
 async def _degraded(client: httpx.AsyncClient) -> list[str]:
-    """Once it has noticed that Redis is away."""
+    """Once it has noticed that something is away."""
     async with asyncio.timeout(NOTICED_SECONDS):
         while True:
             ready = await client.get("/ready")
@@ -94,7 +107,7 @@ async def _degraded(client: httpx.AsyncClient) -> list[str]:
     change = await client.post("/v1/keys", json={"role": "use"})
     problems = [] if ready.status_code == 200 else [f"/ready is {ready.status_code}: no balancer"]
     if change.status_code != 503 or not change.headers.get("retry-after", "").isdigit():
-        problems.append(f"a change while Redis is away is {change.status_code} {change.text[:200]}")
+        problems.append(f"a change meanwhile is {change.status_code} {change.text[:200]}")
     return problems
 
 

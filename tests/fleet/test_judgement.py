@@ -46,6 +46,29 @@ def test_everything_else_is_lost(lost: Outcome) -> None:
     assert lost.problem in failure
 
 
+AWAY = Outcome("c", "roman", True, 31.0, 31.5, "503: store_unavailable", replica="replica-1")
+WITHOUT_BUCKET = [Phase("bucket away", 30.0, 40.0)]
+
+
+def test_who_needs_a_bucket_that_is_away_is_told_so() -> None:
+    assert report(AWAY, phases=WITHOUT_BUCKET).failures() == []
+    assert report(AWAY, phases=WITHOUT_BUCKET).body()["told_that_the_bucket_is_away"] == 1
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        replace(AWAY, started=46.0, ended=47.0),
+        replace(AWAY, started=28.0, ended=29.0),
+        replace(AWAY, problem="503: draining"),
+        replace(AWAY, is_wrong=True),
+    ],
+    ids=["it was back", "it was there", "another error", "a wrong answer"],
+)
+def test_nothing_else_is_excused_by_the_bucket(lost: Outcome) -> None:
+    assert len(report(lost, phases=WITHOUT_BUCKET).failures()) == 1
+
+
 @pytest.mark.parametrize(
     "fields",
     [
