@@ -60,14 +60,18 @@ class Follower:
         """Length and time of arrival, by log, of what waits to be followed, oldest first."""
         self._compare_at = 0.0
         """When every log is looked at, whatever is announced; at once, at the start."""
+        self._has_looked = asyncio.Event()
         self._news = asyncio.Event()
         self._listening = Background()
         self._following = Background()
 
     async def start(self) -> None:
-        """What it follows is as the store had it at some moment since the process began."""
+        """What it follows is as the store had it at some moment since the process began, and when
+        this returns as it was after that, unless the store cannot be reached: nobody is sent here
+        before who then asks for what others have long acknowledged."""
         self._listening.start(self._listen_for_ever())
         self._following.start(self._follow_for_ever())
+        await self._has_looked.wait()
 
     async def close(self) -> None:
         await self._listening.stop()
@@ -121,6 +125,7 @@ class Follower:
             except Exception:
                 log.exception("following_failed")
                 self.stats.num_failures += 1
+            self._has_looked.set()
 
     async def _follow_arrived(self) -> None:
         while self._arrived and self._clock() < self._compare_at:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import pytest
+
 from service.adapters.backends.announcements import Announcement
 from service.adapters.backends.fleet_logs import FleetLogs
 from service.errors import ConfigurationError, StoreUnavailable
@@ -101,11 +103,27 @@ def test_the_start_finds_what_grew_before_anybody_listened() -> None:
     replica.write("journal/a", is_told=False)
     replica.write("tenants/t", is_told=False)
 
-    async def scenario() -> None:
-        await replica.until(lambda: bool(replica.journal.seen))
-        assert replica.tenants.order == ["t"]
+    async def main() -> None:
+        await replica.follower.start()
+        assert (replica.journal.seen, replica.tenants.seen) == ({"a": 1}, {"t": 1})
+        await replica.follower.close()
 
-    run(replica, scenario)
+    asyncio.run(main())
+
+
+def test_a_start_does_not_wait_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = Replica()
+
+    def fail(prefix: str) -> dict[str, int]:
+        raise StoreUnavailable("away")
+
+    async def main() -> None:
+        monkeypatch.setattr(replica.truth, "lengths", fail)
+        await replica.follower.start()
+        assert not replica.follower.stats.is_store_up
+        await replica.follower.close()
+
+    asyncio.run(main())
 
 
 def test_what_was_lost_is_found_after_an_interruption() -> None:
