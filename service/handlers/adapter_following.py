@@ -1,6 +1,6 @@
 """Names of adapters that another replica has changed: read anew, and used from then on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from service.adapters.journal import FOLDER, below, name_of
 from service.adapters.naming import is_valid_name
@@ -13,18 +13,10 @@ from service.tenancy import bare_name, is_valid_tenant, tenant_of
 class AdapterFollowing:
     folder = FOLDER
 
-    def __init__(
-        self,
-        store: AdapterStore,
-        directory: Directory,
-        changes: Changes,
-        unload: Callable[[str], object],
-    ) -> None:
-        """`unload` takes a digest and speaks of the engine's memory."""
+    def __init__(self, store: AdapterStore, directory: Directory, changes: Changes) -> None:
         self._store = store
         self._directory = directory
         self._changes = changes
-        self._unload = unload
 
     def lengths(self) -> Mapping[str, int]:
         return {below(name): length for name, length in self._directory.revisions.items()}
@@ -36,14 +28,8 @@ class AdapterFollowing:
         async with self._changes.lock:
             if self._directory.revisions.get(name, 0) >= length:
                 return
-            registry = self._directory.registry
-            before = registry.digests(name)
             await self._changes.in_thread(self._store.refresh, name)
             self._directory.register(name)
-            lost = before - registry.digests(name)
-            gone = lost - self._store.live_digests() if lost else lost
-        for digest in sorted(gone):
-            self._unload(digest)
 
 
 def checked(name: str) -> str:

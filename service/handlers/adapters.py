@@ -124,7 +124,7 @@ class AdapterService:
         self._clock = clock
         self._changes = Changes(limits.max_parallel_compiles + _NUM_SPARE_THREADS, may_change)
         self._directory = Directory(
-            store, cache, registry, base, resident_tier, deleted_retention_s, clock
+            store, cache, registry, base, resident_tier, unload, deleted_retention_s, clock
         )
         self.quotas = AdapterQuotas(store, limits_of)
         self._audit = NameAudit(audit or AuditLog(store.logs), store)
@@ -140,13 +140,12 @@ class AdapterService:
             self._changes,
             self._audit,
             self.quotas,
-            unload=unload,
             retention_s=deleted_retention_s,
             clock=clock,
         )
         self.intake = Intake(store, limits, self.deletions, self._changes, self.quotas)
         self.expiry = ExpiryService(store, self.deletions, self._changes, clock)
-        self.following = AdapterFollowing(store, self._directory, self._changes, unload)
+        self.following = AdapterFollowing(store, self._directory, self._changes)
         self._directory.listeners += [pins.note, self.expiry.note]
         self._compiling = Turns(limits.max_parallel_compiles)
 

@@ -45,11 +45,9 @@ class DeletionService:
         audit: NameAudit,
         quotas: AdapterQuotas,
         *,
-        unload: Callable[[str], object],
         retention_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`unload` takes a digest and speaks of the engine's memory."""
         self._store = store
         self._collector = collector
         self._registry = registry
@@ -57,7 +55,6 @@ class DeletionService:
         self._changes = changes
         self._audit = audit
         self._quotas = quotas
-        self._unload = unload
         self._retention_s = retention_s
         self._clock = clock
         self._background = Background()
@@ -171,8 +168,6 @@ class DeletionService:
             self._directory.register(name)
             revision = self._store.history(name).num_operations
             gone = sorted(before - self._store.live_digests())
-        for digest in gone:
-            self._unload(digest)
         if self._collector.frees_at_once:
             self._changes.clean_up(self._collect_when_drained(gone))
         return revision

@@ -37,11 +37,12 @@ class Directory:
         registry: AdapterRegistry,
         base: BaseDescription,
         resident_tier: Callable[[str], Tier | None],
+        unload: Callable[[str], object],
         retention_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`resident_tier` takes a digest and speaks of the engine's memory; what was deleted is
-        shown for `retention_s`."""
+        """`resident_tier` and `unload` take a digest and speak of the engine's memory; what was
+        deleted is shown for `retention_s`."""
         self.registry = registry
         self.broken: Mapping[str, tuple[Refusal, ...]] = {}
         """Folders of the store that cannot be served, with the reasons."""
@@ -54,11 +55,14 @@ class Directory:
         self._cache = cache
         self._base = base
         self._resident_tier = resident_tier
+        self._unload = unload
         self._retention_s = retention_s
         self._clock = clock
 
     def register(self, name: str) -> None:
-        """Let requests see the name as the store has it now."""
+        """Let requests see the name as the store has it now. What no name leads to any more, by
+        whoever's change, leaves the engine's memory."""
+        before = self.registry.digests(name)
         history = self._store.history(name)
         refs = {number: self._ref(name, version) for number, version in history.versions.items()}
         usable = {number: ref for number, ref in refs.items() if ref is not None}
@@ -71,6 +75,9 @@ class Directory:
         self.revisions[name] = history.num_operations
         for listen in self.listeners:
             listen(name)
+        lost = before - self.registry.digests(name)
+        for digest in sorted(lost - self._store.live_digests()) if lost else ():
+            self._unload(digest)
 
     def ref_of(self, name: str, number: int, manifest: Manifest) -> AdapterRef:
         return AdapterRef(

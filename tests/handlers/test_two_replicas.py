@@ -95,6 +95,23 @@ def test_content_that_another_name_has_stays_in_memory(play) -> None:
     play(scenario)
 
 
+def test_what_was_deleted_elsewhere_leaves_memory_also_when_a_change_here_sees_it_first(
+    play,
+) -> None:
+    async def scenario(one: Replica, other: Replica) -> None:
+        await one.publish("n", 1)
+        await one.publish("n", 2)
+        await other.knows("n", 2)
+        deleted = other.house.registry.resolve("n@1").digest
+        other.announcements.is_deaf = True
+        await one.adapters.deletions.delete_version(Selector("n", number=1))
+        await other.publish("n", 3)
+        assert resolved(other, "n@1") is None
+        assert one.house.unloaded == other.house.unloaded == [deleted]
+
+    play(scenario)
+
+
 def test_an_end_that_was_set_elsewhere_comes_here_too(play) -> None:
     async def scenario(one: Replica, other: Replica) -> None:
         await one.publish("n", 1)
