@@ -21,6 +21,7 @@ from tests.bench.engine.bars import (
     cold,
     decode,
     generate,
+    gpu,
     http_cost,
     kernels,
     many,
@@ -45,6 +46,7 @@ BARS: dict[int, ModuleType] = {
     7: http_cost,
     8: start,
     9: kernels,
+    10: gpu,
 }
 RESULTS = Path(__file__).with_name("results")
 
@@ -90,6 +92,9 @@ def run(setup: Setup, numbers: list[int], results: Path) -> list[str]:
         except Exception:
             traceback.print_exc()
             failed.append(f"{number}. {title(number)}")
+            continue
+        if not figures:
+            say("   nothing to measure on this machine")
             continue
         seconds = round(perf_counter() - started, 1)
         missed += [f"{number}. {one.name}" for one in figures if one.is_met is False]

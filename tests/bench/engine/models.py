@@ -17,6 +17,8 @@ BASES = {
     "base-m": Size(2048, 5632, 22, 32, 4, vocabulary=32000, max_positions=2304),
 }
 """162 million parameters, shaped like GPT-2 with gates; 1.1 billion, shaped like TinyLlama."""
+GPU_BASES = {"base-l": Size(4096, 11008, 32, 32, 32, vocabulary=32000, max_positions=2304)}
+"""6.7 billion, shaped like Llama 2."""
 
 FIRST_WORD = 300
 """Token ids from here on stand for more than a byte."""

@@ -13,7 +13,7 @@ import torch
 
 from service.model.loader import resolve_dtype
 from tests.bench import fairness
-from tests.bench.engine.models import BASES, FIRST_WORD, make_base
+from tests.bench.engine.models import BASES, FIRST_WORD, GPU_BASES, make_base
 from tests.bench.engine.runs import Run, closed_loop
 from tests.bench.random_llama import Size, make_adapter
 from tests.bench.traffic import Traffic, Wish
@@ -27,14 +27,14 @@ MIXED_RANKS = (8, 8, 16, 16, 32, 32, 64, 64)
 class Workload:
     """How much of everything; a test has a smaller one."""
 
-    sizes: dict[str, Size] = field(default_factory=lambda: dict(BASES))
+    sizes: dict[str, Size] = field(default_factory=lambda: BASES | GPU_BASES)
     num_prompt: int = 128
     num_output: int = 64
     few: int = 8
     many: int = 32
     """Answers at once: `c`."""
-    rounds: dict[str, int] = field(default_factory=lambda: {"base-s": 5, "base-m": 3})
-    waves: dict[str, int] = field(default_factory=lambda: {"base-s": 2, "base-m": 1})
+    rounds: dict[str, int] = field(default_factory=lambda: {"base-s": 5, "base-m": 3, "base-l": 3})
+    waves: dict[str, int] = field(default_factory=lambda: {"base-s": 2, "base-m": 1, "base-l": 1})
     """Requests of a run, in multiples of those that are open at once."""
     long_prompt: int = 2000
     num_own: int = 16
@@ -93,9 +93,9 @@ class Setup:
     def base(self, name: str) -> Path:
         return make_base(self.load.sizes[name], self.work / name)
 
-    def same_rank(self, base: str) -> list[str]:
-        """Names of `many` adapters of one rank on all linear modules."""
-        ranks = {f"r{RANK}-{number:02}": RANK for number in range(self.load.many)}
+    def same_rank(self, base: str, count: int = 0) -> list[str]:
+        """Names of `many` adapters, or of `count`, of one rank on all linear modules."""
+        ranks = {f"r{RANK}-{number:02}": RANK for number in range(count or self.load.many)}
         return self._made(base, ranks)
 
     def mixed_rank(self, base: str) -> list[str]:
@@ -143,7 +143,7 @@ class Setup:
     def _publish(self, server: Server, base: str, names: list[str]) -> None:
         def one(name: str) -> None:
             if server.client.get(f"/v1/models/{name}").status_code == 404:
-                server.upload(name, self._adapter_folder(base, name)).raise_for_status()
+                server.upload(name, self.adapter_folder(base, name)).raise_for_status()
             place = {"tier": "device", "timeout_ms": 60_000}
             server.client.post(f"/v1/adapters/{name}/warm", json=place).raise_for_status()
 
@@ -156,12 +156,12 @@ class Setup:
 
     def _made(self, base: str, ranks: dict[str, int]) -> list[str]:
         for name, rank in ranks.items():
-            folder = self._adapter_folder(base, name)
+            folder = self.adapter_folder(base, name)
             if not folder.exists():
                 seed = sum(name.encode())
                 size = self.load.sizes[base]
                 make_adapter(size, folder, seed, rank, dtype=torch.bfloat16)
         return list(ranks)
 
-    def _adapter_folder(self, base: str, name: str) -> Path:
+    def adapter_folder(self, base: str, name: str) -> Path:
         return self.work / f"adapters-{base}" / name
