@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import structlog
 
@@ -62,7 +63,10 @@ class DeletionService:
     async def start(self) -> None:
         """Free what is over now, and every hour from now on."""
         if self._changes.may_change():
-            await self.collect()
+            with suppress(
+                StoreUnavailable
+            ):  # No reason not to start: an hour later it is tried again.
+                await self.collect()
         self._background.start(self._sweep())
 
     async def close(self) -> None:

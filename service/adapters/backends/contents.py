@@ -44,7 +44,7 @@ class Originals(Protocol):
     """Blocking and thread-safe. Everything may raise `StoreUnavailable`."""
 
     def listing(self) -> Mapping[str, Stored]:
-        """Whatever lies there, half-written ones included, by digest."""
+        """Whatever lies there, by digest; half-written ones too, unless `removed` has them."""
 
     def has(self, digest: str) -> bool:
         """Whether it is there and complete. Asks the store itself: another replica may have added
@@ -67,7 +67,8 @@ class Originals(Protocol):
         """It is gone for everybody when this returns."""
 
     def removed(self) -> list[Removed]:
-        """What was removed and neither put back nor forgotten yet."""
+        """What was removed and neither put back nor forgotten yet; also what somebody has begun to
+        write here or to take away, and may have died over."""
 
 
 class SharedForms(Protocol):

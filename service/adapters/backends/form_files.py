@@ -9,6 +9,7 @@ from pathlib import Path
 from service.adapters import durable
 from service.adapters.backends.contents import Stored
 from service.adapters.forms import FORM_NAME
+from service.adapters.presence import store_in
 from service.errors import StoreUnavailable
 
 
@@ -20,11 +21,12 @@ class FormFiles:
 
     def listing(self) -> Mapping[str, Stored]:
         found = {}
-        for path in self._folder.iterdir() if self._folder.is_dir() else ():
-            if FORM_NAME.fullmatch(path.name):
-                with suppress(FileNotFoundError):  # Somebody may drop it meanwhile.
-                    status = path.stat()
-                    found[path.name] = Stored(status.st_size, status.st_mtime)
+        with store_in(self._folder.parent):
+            for path in self._folder.iterdir() if self._folder.is_dir() else ():
+                if FORM_NAME.fullmatch(path.name):
+                    with suppress(FileNotFoundError):  # Somebody may drop it meanwhile.
+                        status = path.stat()
+                        found[path.name] = Stored(status.st_size, status.st_mtime)
         return found
 
     def fetch(self, name: str, target: Path) -> bool:
