@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
-from service.adapters.history import Delete, DeleteVersion, Restore
+from service.adapters.operations import Delete, DeleteVersion, Restore
 from service.adapters.store import AdapterStore
 from service.collect import collect_offline
 from service.errors import ConfigurationError

@@ -2,16 +2,9 @@
 
 from collections.abc import Callable, Collection
 
-from service.adapters.history import (
-    Delete,
-    Deleted,
-    DeleteVersion,
-    NameHistory,
-    Publish,
-    Purge,
-    Restore,
-)
+from service.adapters.history import Deleted, NameHistory
 from service.adapters.naming import Selector, written_digest
+from service.adapters.operations import Delete, DeleteVersion, Publish, Purge, Restore
 from service.errors import AdapterNotFound, NameConflict, VersionInUse
 from service.tenancy import bare_name
 

@@ -1,12 +1,8 @@
 """The journal of a store: one log per adapter, one record per operation."""
 
 from service.adapters.backends.records import RecordLogs
-from service.adapters.history import (
-    NameHistory,
-    Operation,
-    operation_from_json,
-    operation_to_json,
-)
+from service.adapters.history import NameHistory
+from service.adapters.operations import Operation, operation_from_json, operation_to_json
 from service.errors import ConfigurationError
 from service.tenancy import DEFAULT_TENANT, tenant_of
 

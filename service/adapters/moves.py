@@ -7,8 +7,9 @@ what it gets are decided by the same record.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from service.adapters.history import Move, NameHistory, Rollback
+from service.adapters.history import NameHistory
 from service.adapters.lifetime import Lifetime
+from service.adapters.operations import Move, Rollback
 from service.adapters.shares import Shares
 from service.errors import (
     AdapterNotFound,

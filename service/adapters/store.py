@@ -19,10 +19,11 @@ from service.adapters.backends.contents import Removed, Stored
 from service.adapters.backends.store_backends import StoreBackends
 from service.adapters.compiling import CompileOutcome
 from service.adapters.durable import disk_full_is_store_full
-from service.adapters.history import Move, NameHistory, Operation, Point, Publish
+from service.adapters.history import NameHistory
 from service.adapters.journal import Journal, below
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
+from service.adapters.operations import Move, Operation, Point, Publish
 from service.adapters.origin import Origin
 from service.adapters.presence import check_there
 from service.adapters.verdict import Verdict

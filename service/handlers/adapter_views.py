@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from service.adapters.history import NameHistory, Publish
+from service.adapters.history import NameHistory
 from service.adapters.manifest import Conversion, Form, Manifest
+from service.adapters.operations import Publish
 from service.adapters.origin import Origin
 from service.adapters.shares import Shares
 from service.adapters.verdict import Verdict

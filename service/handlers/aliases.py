@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection
 
-from service.adapters.history import Move, NameHistory, Rollback
+from service.adapters.history import NameHistory
 from service.adapters.moves import (
     WantedMove,
     check_alive,
@@ -11,6 +11,7 @@ from service.adapters.moves import (
     move_for,
     rollback_for,
 )
+from service.adapters.operations import Move, Rollback
 from service.adapters.store import AdapterStore
 from service.errors import NameConflict
 from service.handlers.adapter_views import AdapterView

@@ -14,9 +14,10 @@ from service.adapters.deletions import (
     recoverable,
     restore_for,
 )
-from service.adapters.history import Delete, DeleteVersion, NameHistory, Restore
+from service.adapters.history import NameHistory
 from service.adapters.moves import check_expected, check_revision
 from service.adapters.naming import Selector
+from service.adapters.operations import Delete, DeleteVersion, Restore
 from service.adapters.registry import AdapterRegistry
 from service.adapters.store import AdapterStore
 from service.errors import NameConflict, RepertoireError, StoreFull, StoreUnavailable

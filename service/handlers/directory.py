@@ -11,8 +11,9 @@ from itertools import islice
 
 from service.adapters.deletions import is_restorable, recoverable, recoverable_until
 from service.adapters.disk_cache import DiskCache
-from service.adapters.history import NameHistory, Publish
+from service.adapters.history import NameHistory
 from service.adapters.manifest import Manifest
+from service.adapters.operations import Publish
 from service.adapters.registry import AdapterRegistry
 from service.adapters.store import AdapterStore
 from service.base import BaseDescription

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from service.adapters.history import Move, NameHistory
+from service.adapters.history import NameHistory
+from service.adapters.operations import Move
 from service.adapters.pin_room import PinRoom
 from service.adapters.registry import AdapterRegistry
 from service.adapters.store import AdapterStore

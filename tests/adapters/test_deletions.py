@@ -17,11 +17,13 @@ from service.adapters.deletions import (
     recoverable_until,
     restore_for,
 )
-from service.adapters.history import (
+from service.adapters.history import NameHistory
+from service.adapters.moves import rollback_for
+from service.adapters.naming import Selector
+from service.adapters.operations import (
     Delete,
     DeleteVersion,
     Move,
-    NameHistory,
     Operation,
     Publish,
     Purge,
@@ -30,8 +32,6 @@ from service.adapters.history import (
     operation_from_json,
     operation_to_json,
 )
-from service.adapters.moves import rollback_for
-from service.adapters.naming import Selector
 from service.errors import AdapterNotFound, NameConflict, VersionInUse
 
 SPLIT = ((1, 95), (2, 5))

@@ -10,8 +10,8 @@ from service.adapters.backends.form_files import FormFiles
 from service.adapters.collector import GRACE_S, Collector
 from service.adapters.disk_cache import DiskCache
 from service.adapters.forms import FormFolder
-from service.adapters.history import Delete, Purge
 from service.adapters.limits import AdapterLimits
+from service.adapters.operations import Delete, Purge
 from service.adapters.store import AdapterStore
 from service.errors import StoreFull, StoreUnavailable
 from tests.adapters.test_disk_cache import BASE, Compiles, drafts, read, ref, write

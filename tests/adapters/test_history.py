@@ -5,17 +5,17 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from service.adapters.history import (
+from service.adapters.history import NameHistory
+from service.adapters.moves import WantedMove, move_for, rollback_for
+from service.adapters.operations import (
     Delete,
     Move,
-    NameHistory,
     Operation,
     Publish,
     Rollback,
     operation_from_json,
     operation_to_json,
 )
-from service.adapters.moves import WantedMove, move_for, rollback_for
 from service.errors import NameConflict
 
 actions = st.lists(st.one_of(st.sampled_from(["p", "q", "r"]), st.just("delete")), max_size=25)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from service.adapters.history import Move, NameHistory, Publish
+from service.adapters.history import NameHistory
 from service.adapters.moves import MAX_ALIASES, WantedMove, check_expected, move_for, rollback_for
+from service.adapters.operations import Move, Publish
 from service.errors import (
     AdapterNotFound,
     InvalidRequest,

@@ -9,8 +9,8 @@ import pytest
 from service.adapters.backends import folder_store
 from service.adapters.collector import GRACE_S, Collector
 from service.adapters.forms import FormFolder
-from service.adapters.history import Delete, Move
 from service.adapters.limits import AdapterLimits
+from service.adapters.operations import Delete, Move
 from service.adapters.store import AdapterStore
 from service.errors import ConfigurationError
 from tests.adapters.places import FolderPlace, Place

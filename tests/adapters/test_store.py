@@ -15,10 +15,10 @@ from service.adapters.backends.folder_store import folder_backends
 from service.adapters.backends.record_files import RecordFiles
 from service.adapters.compiling import CompileOutcome
 from service.adapters.files import VERSION_FILES
-from service.adapters.history import Delete, Purge
 from service.adapters.journal import Journal
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
+from service.adapters.operations import Delete, Purge
 from service.adapters.store import AdapterStore
 from service.errors import ConfigurationError, StoreFull
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from service.adapters.deletions import delete_for, delete_version_for
-from service.adapters.history import Restore
 from service.adapters.lifetime import Lifetime
 from service.adapters.naming import Selector
+from service.adapters.operations import Restore
 from service.errors import AdapterNotFound, ModelNotFound
 from service.tenancy import ANYONE
 from tests.adapters.house import House

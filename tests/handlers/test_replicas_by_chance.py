@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from service.adapters.backends.folder_store import folder_backends
-from service.adapters.history import NameHistory, Publish, operation_from_json
+from service.adapters.history import NameHistory
 from service.adapters.journal import Journal
 from service.adapters.moves import WantedMove
+from service.adapters.operations import Publish, operation_from_json
 from service.errors import (
     AdapterNotFound,
     KeyNotFound,
