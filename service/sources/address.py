@@ -92,9 +92,10 @@ def _hub(text: str) -> HubAddress:
 
 def _bucket(text: str) -> BucketAddress:
     found = _BUCKET.fullmatch(text.rstrip("/"))
-    if found is None:
+    # Not every server of S3 takes a key for what it is: some make a path of it.
+    if found is None or {"", ".", ".."} & set(found[2].split("/")):
         raise _wrong("s3:// is followed by bucket/prefix")
-    return BucketAddress(found[1], found[2].strip("/"))
+    return BucketAddress(found[1], found[2])
 
 
 def _web(text: str) -> WebAddress:

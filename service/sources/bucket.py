@@ -33,22 +33,19 @@ class BucketSource:
     def __init__(
         self,
         address: BucketAddress,
-        client: Callable[[], Any],
+        client: Any,
         buckets: Sequence[str],
         patience: Patience,
     ) -> None:
-        """`client` makes one of boto3, or gives the one that is there; blocking.
-        `buckets` as in the settings. Raises `SourceRefused`."""
+        """`client` is one of boto3, `buckets` as in the settings. Raises `SourceRefused`."""
         if not any(_is_below(address, one) for one in buckets):
             raise refused(str(address) if buckets else "s3://", FLAG)
         self.shown = str(address)
         self._address = address
-        self._make_client = client
-        self._client: Any = None
+        self._client = client
         self._patience = patience
 
     async def fetch(self, target: Target) -> str:
-        self._client = await to_thread.run_sync(self._make_client)
         if self._address.key.endswith(ARCHIVES):
             entry = await self._ask(self._archive)
             target.announce(entry.num_bytes)

@@ -1,7 +1,6 @@
 """From what a client writes to a source that the operator allows."""
 
 import os
-import threading
 from typing import Any
 
 import httpx
@@ -19,6 +18,7 @@ from service.sources.address import (
 )
 from service.sources.bucket import BucketSource
 from service.sources.hosts import origin_of
+from service.sources.hub import Hub, HubSource
 from service.sources.local import LocalSource
 from service.sources.patience import Patience
 from service.sources.source import Source
@@ -38,9 +38,7 @@ class SourceCatalog:
         self._patience = patience or Patience()
         self._tokens = dict(map(_token, settings.source_tokens))
         self._endpoint = _hub_endpoint(settings)
-        self._s3 = _LazyClient(settings)
-        if settings.source_buckets:
-            self._s3.get()
+        self._s3 = _s3_client(settings)
 
     def find(self, text: str) -> Source:
         """Raises `InvalidRequest` or `SourceRefused`."""
@@ -53,7 +51,7 @@ class SourceCatalog:
             case HubAddress():
                 return self._hub(address)
             case BucketAddress():
-                return BucketSource(address, self._s3.get, settings.source_buckets, patience)
+                return BucketSource(address, self._s3, settings.source_buckets, patience)
             case PathAddress():
                 return LocalSource(address, settings.source_root)
 
@@ -61,9 +59,6 @@ class SourceCatalog:
         await self._reader.aclose()
 
     def _hub(self, address: HubAddress) -> Source:
-        # Not needed, and not imported, where nobody fetches from a hub.
-        from service.sources.hub import Hub, HubSource
-
         token = self._settings.source_hub_token
         hub = Hub(
             self._endpoint,
@@ -74,24 +69,13 @@ class SourceCatalog:
         return HubSource(address, self._reader, hub, self._patience)
 
 
-class _LazyClient:
-    """boto3's clients take a while to make, and are for any number of threads."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._endpoint = S3Endpoint(
-            settings.source_s3_endpoint_url or settings.s3_endpoint_url,
-            settings.s3_addressing_style,
-            settings.source_s3_profile,
-        )
-        self._lock = threading.Lock()
-        self._client: Any = None
-
-    def get(self) -> Any:
-        """Raises `ConfigurationError`."""
-        with self._lock:
-            if self._client is None:
-                self._client = s3_client(self._endpoint)
-            return self._client
+def _s3_client(settings: Settings) -> Any:
+    """None where nothing may be read from S3."""
+    if not settings.source_buckets:
+        return None
+    url = settings.source_s3_endpoint_url or settings.s3_endpoint_url
+    style, profile = settings.s3_addressing_style, settings.source_s3_profile
+    return s3_client(S3Endpoint(url, style, profile))
 
 
 def _token(setting: SecretStr) -> tuple[tuple[str, int], str]:

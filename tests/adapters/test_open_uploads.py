@@ -32,6 +32,21 @@ def test_what_arrives_counts_in_all_of_a_tenants_uploads_until_they_are_over() -
     assert uploads.num_bytes == 0
 
 
+def test_what_is_begun_anew_counts_once() -> None:
+    uploads = OpenUploads(8)
+    one, other = uploads.open("red", 4 * MIB), uploads.open("red", 4 * MIB)
+    uploads.grow(one, 4 * MIB)
+    uploads.shrink(one, 3 * MIB)
+    assert uploads.num_bytes == MIB
+    uploads.grow(one, 3 * MIB)
+    uploads.grow(other, 2 * MIB)
+    with pytest.raises(QuotaExceeded):
+        uploads.grow(other, 1)
+    for upload in (one, other):
+        uploads.close(upload)
+    assert uploads.num_bytes == 0
+
+
 def test_the_disk_is_looked_at_in_the_beginning_and_now_and_then() -> None:
     uploads = OpenUploads(1)
     upload = uploads.open("red")

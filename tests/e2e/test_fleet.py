@@ -33,7 +33,7 @@ class Pair:
     """Redis is reached over TLS, by a user who may use nothing else there."""
 
     def __init__(self, base: Path, work: Path, redis: RedisServer, redis_url: str) -> None:
-        self.redis, self.store = redis, work / "store"
+        self.redis, self.store, self.sources = redis, work / "store", work / "sources"
         self._base, self._work = base, work
         self._fleet = {"redis_url": redis_url, "redis_key_prefix": "fleet:"}
         self.servers = [self.make(name) for name in "ab"]
@@ -42,7 +42,7 @@ class Pair:
         work = self._work / name
         work.mkdir(exist_ok=True)
         settings = {"api_key": "op", "replica_id": name, "store_poll_s": 1}
-        settings |= {"native_kernels": False, "threads": 1}
+        settings |= {"native_kernels": False, "threads": 1, "source_root": self.sources}
         return Server(self._base, work, store=self.store, **settings, **self._fleet)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -164,6 +164,18 @@ def test_two_replicas_are_one_service(pair: Pair, tmp_path: Path) -> None:
     until(lambda: not is_served(other, "task"))
     body_of(other.client.post("/v1/adapters/task/restore"), 200)
     until(lambda: is_served(one, "task"))
+
+
+def test_every_replica_says_how_an_import_goes(pair: Pair) -> None:
+    one, other = pair.servers
+    tiny.write(pair.sources / "imported", 5)
+    body = {"name": "imported", "source": "imported"}
+    path = one.client.post("/v1/adapters", json=body).headers["location"]
+    assert other.client.get(path).status_code == 200
+    until(lambda: other.client.get(path).json()["state"] == "ready")
+    assert other.client.get(path).json() == one.client.get(path).json()
+    assert other.client.get("/v1/imports").json() == one.client.get("/v1/imports").json()
+    assert other.client.delete(path).json()["state"] == "ready"
 
 
 def test_a_store_that_is_away_is_not_taken_for_an_empty_one(pair: Pair, tmp_path: Path) -> None:

@@ -116,6 +116,23 @@ def test_a_file_that_is_begun_anew_is_counted_once(importing: Importing) -> None
     assert importing.is_clean()
 
 
+def test_a_staging_folder_forgets_what_is_begun_anew(importing: Importing) -> None:
+    async def scenario() -> None:
+        intake = importing.house.service.intake
+        staging = await intake.open(0)
+        await intake.receive(staging, 0, staging.begin_archive)
+        for data in (b"other", b"right"):
+            await intake.receive(staging, 5, lambda data=data: staging.write(data))
+            if data == b"other":
+                await intake.rewind(staging)
+        await intake.receive(staging, 0, staging.end)
+        assert staging.source.read_bytes() == b"right"
+        assert (staging.num_bytes, intake._uploads.num_bytes) == (5, 5)
+        await intake.discard(staging)
+
+    importing.run(scenario)
+
+
 @pytest.mark.parametrize(
     ("source", "name", "error"),
     [

@@ -37,7 +37,8 @@ def test_every_form(text: str, address: object) -> None:
         "https://host/a#b", "https://[::1/a", "https://host:99999/a",
         "hf://repo", "hf://org/../x", "hf://org/repo@", "hf://org/repo@a..b", "hf://org/repo@-x",
         "hf://org/repo?x=1", "hf://org/repo/..", "hf://-org/repo",
-        "s3://bucket", "s3://bucket/", "s3://B/x", "s3://a/b",
+        "s3://bucket", "s3://bucket/", "s3://B/x", "s3://a/b", "s3://bucket/a/../b",
+        "s3://bucket/./a", "s3://bucket//a", "s3://bucket/a//b",
     ],
 )  # fmt: skip
 def test_everything_else_is_refused_without_being_quoted(text: str) -> None:

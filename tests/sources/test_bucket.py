@@ -44,7 +44,7 @@ def bucket(s3: S3Server) -> str:
 
 def fetch(source: str, s3: Any, target: MemoryTarget, *buckets: str) -> str:
     address: Any = parse_address(source)
-    return asyncio.run(BucketSource(address, lambda: s3, buckets, QUICK).fetch(target))
+    return asyncio.run(BucketSource(address, s3, buckets, QUICK).fetch(target))
 
 
 def test_a_prefix_is_a_folder(s3: S3Server, bucket: str, target: MemoryTarget) -> None:
