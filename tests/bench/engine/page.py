@@ -14,11 +14,12 @@ _HEAD = """\
 
 Made by `make bench`, which makes its own models and adapters and asks a real server over HTTP.
 
-Each figure is a ratio within one run unless it has a unit. ✓ and ✗ say whether its limit is met. A
-closed loop keeps c answers open; prompts have {num_prompt} random tokens that no cache knows,
-answers {num_output}, greedy. What is compared takes turns, and the ratio is the median over the
-rounds. `base-s` has 162 million parameters, `base-m` 1.1 billion, both random and in bfloat16;
-adapters are LoRAs on all seven linear modules.
+Each figure is a ratio within one run unless it has a unit. ✓ and ✗ say whether its limit is met.
+c answers are open at once. Prompts have {num_prompt} random tokens, afresh in every run, so that
+the prefix cache finds nothing (checked); answers have {num_output}, greedy. What is compared takes
+turns, and a ratio is the median over the rounds. `base-s` has 162 million parameters, `base-m` 1.1
+billion, both random and in bfloat16; adapters are LoRAs on all seven linear modules unless the
+table says otherwise. Servers are started on the processor with `--dtype auto`.
 
 ![How far each figure is from its limit](bars.svg)
 """

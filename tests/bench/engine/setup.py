@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.server import Server
 
 RANK = 16
 MIXED_RANKS = (8, 8, 16, 16, 32, 32, 64, 64)
+_STORM = replace(fairness.FULL, num_storm=50, storm_seconds=3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,17 @@ class Workload:
     many: int = 32
     """Answers at once: `c`."""
     rounds: dict[str, int] = field(default_factory=lambda: {"base-s": 5, "base-m": 3, "base-l": 3})
-    waves: dict[str, int] = field(default_factory=lambda: {"base-s": 2, "base-m": 1, "base-l": 1})
-    """Requests of a run, in multiples of those that are open at once."""
+    min_requests: dict[str, int] = field(
+        default_factory=lambda: {"base-s": 16, "base-m": 8, "base-l": 8}
+    )
+    """Of a run, where no more are open at once."""
     long_prompt: int = 2000
     num_own: int = 16
     """Tokens of a prompt behind what it shares with another."""
     quiet_s: float = 1.5
     """Between two long prompts."""
     num_registered: int = 2000
-    storm: fairness.Plan = fairness.FULL
+    storm: fairness.Plan = _STORM
 
 
 _TINY = Size(64, 176, 2, 8, 4, vocabulary=512, max_positions=256)
@@ -53,7 +56,7 @@ QUICK = Workload(
     few=2,
     many=4,
     rounds=dict.fromkeys(BASES, 1),
-    waves=dict.fromkeys(BASES, 1),
+    min_requests=dict.fromkeys(BASES, 2),
     long_prompt=64,
     num_own=4,
     quiet_s=0.1,
@@ -122,7 +125,7 @@ class Setup:
         """A closed loop of `width` answers; models take turns, and so do texts, if there are any,
         in place of random ids. 0 is what the workload says."""
         load = self.load
-        count = num_requests or width * load.waves[base]
+        count = num_requests or max(width, load.min_requests[base])
         wishes = [
             Wish(model, num_prompt or load.num_prompt, num_output or load.num_output, prompt=text)
             for model, text in islice(zip(cycle(models), cycle(texts), strict=False), count)

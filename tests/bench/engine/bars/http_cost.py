@@ -27,8 +27,7 @@ def measure(setup: Setup) -> Iterator[Figure]:
         "warm_compiler": False,
     }
     words = FIRST_WORD, load.sizes[base].vocabulary
-    count = load.many * load.waves[base]
-    loop = Loop(load.many, count, load.num_prompt, load.num_output, words)
+    loop = Loop(load.many, load.many, load.num_prompt, load.num_output, words)
     with setup.server(base) as server, in_process(settings) as engine:
         arms = {
             "http": lambda: setup.run(server, base, [base], load.many).tokens_per_s,
@@ -56,10 +55,10 @@ def measure(setup: Setup) -> Iterator[Figure]:
 
 def _microseconds(setup: Setup, server: Server, base: str) -> float:
     load = setup.load
-    count = load.many * load.waves[base]
+    count = 2 * load.many
     texts = _texts(count, _CHARACTERS_PER_TOKEN * load.num_prompt)
     before = seconds_beside_the_engine(server.process.pid)
-    setup.run(server, base, [base], load.many, texts=texts)
+    setup.run(server, base, [base], load.many, num_requests=count, texts=texts)
     seconds = seconds_beside_the_engine(server.process.pid) - before
     return 1e6 * seconds / (count * load.num_output)
 

@@ -29,6 +29,8 @@ THROUGHPUT, PAGE_MS = 0.95, 20.0
 _PAGE_BYTES = 64 << 10
 """A slot is a whole number of pages."""
 _NUM_PAGES = 40
+_NUM_TURNS = 3
+"""Requests of a run, in multiples of those that are open at once."""
 
 
 def measure(setup: Setup) -> Iterator[Figure]:
@@ -111,7 +113,7 @@ def _throughput(
 
     def run(arm: str) -> float:
         counts[arm] += 1
-        trace = Random(counts[arm]).choices(names, weights, k=load.many * load.waves[base] * 2)
+        trace = Random(counts[arm]).choices(names, weights, k=_NUM_TURNS * load.many)
         return setup.run(
             servers[arm],
             base,
