@@ -50,8 +50,8 @@ bench-fairness: install-dev ## streams beside a storm of cold adapters; shares u
 bench-fleet-lag: install-dev ## how soon one replica serves what another has acknowledged
 	$(BIN)/python -m tests.bench.fleet_lag
 
-bench-routing: install-dev ## routings of 10 000 adapters compared in simulation (REPORT=…)
-	$(BIN)/python -m tests.bench.fleet_simulation $(if $(REPORT),--json $(REPORT))
+bench-routing: install-dev ## routings of 10 000 adapters compared in simulation: docker/ROUTING.md (REPORT=…)
+	$(BIN)/python -m tests.bench.fleet_simulation --page $(if $(REPORT),--json $(REPORT))
 
 fleet: install-dev ## two replicas, Redis, balancer: load, kills, an outage, a rolling restart (S3=1 REPORT=…)
 	$(BIN)/python -m tests.fleet $(if $(S3),--s3) $(if $(REPORT),--json $(REPORT))

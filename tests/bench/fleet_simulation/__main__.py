@@ -11,7 +11,9 @@ from pathlib import Path
 from time import process_time
 
 from tests.bench.fleet_simulation import plan
+from tests.bench.fleet_simulation.page import PAGE, PLOT, renew
 from tests.bench.fleet_simulation.results import body, simulate
+from tests.bench.fleet_simulation.tables import tables
 from tests.bench.fleet_simulation.validation import report
 
 
@@ -20,6 +22,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="seconds, to see that it works")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write every figure here")
+    parser.add_argument("--page", action="store_true", help="renew docker/ROUTING.md and its plot")
     arguments = parser.parse_args()
     chosen = plan.short if arguments.short else plan.full
     results = simulate(chosen(arguments.seed), say)
@@ -27,6 +30,12 @@ def main() -> None:
     say(f"\n{validation}")
     if arguments.json:
         arguments.json.write_text(json.dumps(body(results), indent=1, sort_keys=True) + "\n")
+    if arguments.page:
+        # Only here, so that all else needs no library that draws.
+        from tests.bench.fleet_simulation.plot import draw
+
+        renew(PAGE, tables(results, validation))
+        draw(results["main"], PLOT)
     say(f"\n{process_time():.0f} s of one core")
 
 

@@ -32,4 +32,4 @@ def fit(samples: list[Sample], copy_seconds: float) -> tuple[StepCost, float]:
     costs = np.zeros(4)
     costs[kept] = found
     error = float(np.abs(rows @ costs / seconds - 1).max())
-    return StepCost(*(round(float(one), 7) for one in costs), copy=round(copy_seconds, 7)), error
+    return StepCost(*(round(float(one), 7) for one in (*costs, copy_seconds))), error

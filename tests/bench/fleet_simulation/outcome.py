@@ -58,6 +58,7 @@ def judge(asked: Sequence[Asked], num_replicas: int) -> Outcome:
     waits = [1000 * (one.first_token - one.at) for one in answered if one.first_token is not None]
     found = Counter(one.tier for one in answered)
     by_replica = Counter(one.replica for one in asked)
+    num_replicas = max(num_replicas, len(by_replica))  # one may have come meanwhile
     return Outcome(
         requests=len(asked),
         tiers={tier: round(found[tier] / max(1, len(answered)), 4) for tier in TIERS},

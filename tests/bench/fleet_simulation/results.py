@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.bench.fleet_simulation.outcome import Outcome, around_change, outcome
+from tests.bench.fleet_simulation.outcome import TIERS, Outcome, around_change, outcome
 from tests.bench.fleet_simulation.plan import Plan
 from tests.bench.fleet_simulation.scenario import Run, Scenario, run
 
@@ -31,7 +31,7 @@ class Result:
             "load": one.load,
             "profile": one.profile.name,
             "adapters": one.num_adapters,
-            "tiers": one.tiers,
+            "room": dict(zip(TIERS, one.tiers, strict=False)),
             "surge": asdict(one.surge) if one.surge else None,
             "change": one.change,
             **asdict(one.knobs),
