@@ -20,14 +20,14 @@ from service.adapters.registry import AdapterRegistry
 from service.adapters.residency import Residency
 from service.adapters.store import AdapterStore
 from service.api.dependencies import BuildInfo, Services
-from service.bootstrap_fleet import Alone, Fleet, place_of
+from service.bootstrap_fleet import Alone, Fleet, place_of, replica_id
 from service.check import Checker
 from service.compiler.compile_server import CompileServer
 from service.compiler.launcher import ChildCompiler
 from service.engine.async_engine import AsyncEngine
 from service.engine.block_manager import BlockManager
 from service.engine.engine import EngineParts
-from service.engine.loader import AdapterLoader
+from service.engine.loader import AdapterLoader, LoadObserver
 from service.engine.model_runner import ModelRunner
 from service.engine.policy import scheduling_policy
 from service.engine.scheduler import Scheduler, SchedulerConfig
@@ -42,6 +42,9 @@ from service.handlers.imports import ImportPace, ImportService
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
+from service.handlers.replica import Replica
+from service.handlers.residency import ResidencyReader
+from service.handlers.router_state import RouterStateReader
 from service.handlers.usage import UsageLedger
 from service.handlers.verification import Verifier
 from service.handlers.warming import Warmer
@@ -57,6 +60,7 @@ from service.model.loader import (
 )
 from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.pool import AdapterPool
+from service.router_metrics import RouterMetrics, adapter_load_seconds, load_observer
 from service.settings import Settings
 from service.sources.catalog import SourceCatalog
 from service.sources.web_reader import WebReader
@@ -92,8 +96,9 @@ def build_services(settings: Settings) -> Services:
     )
     base_name = base.description.name
     usage = UsageLedger(place.backends.usage, base_name, settings.usage_flush_s)
+    load_seconds = adapter_load_seconds()
     engine = AsyncEngine(
-        _engine_parts(settings, base, memory, cache),
+        _engine_parts(settings, base, memory, cache, load_observer(load_seconds, base_name)),
         max_pending=settings.max_waiting + settings.max_num_seqs,
         on_unawaited=lambda load: usage.count_load(load.tenant, load.ref),
     )
@@ -137,11 +142,15 @@ def build_services(settings: Settings) -> Services:
     )
     renderer = TemplateRenderer(limits_for(base.description.max_model_len))
     by_adapter = metrics_by_adapter(settings.metrics_max_adapters, base_name, registry.has)
+    replica = Replica(engine, registry, cache, adapters.pins)
+    router_state = RouterStateReader(base_name, replica, settings.metrics_max_adapters)
     telemetry = Telemetry(
         Metrics(
             engine.stats,
             by_adapter,
             import_metrics,
+            load_seconds,
+            RouterMetrics(router_state.read),
             *place.collectors,
             max_tenants=settings.metrics_max_adapters,
         ),
@@ -167,6 +176,7 @@ def build_services(settings: Settings) -> Services:
         models=ModelCatalog(base.description, build.base_created, adapters.visible),
         engine=engine,
         warmer=Warmer(adapters.visible, engine),
+        residency=ResidencyReader(replica_id(settings), replica),
         telemetry=telemetry,
         lifecycle=Lifecycle(),
         access=access,
@@ -301,7 +311,11 @@ def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
 
 
 def _engine_parts(
-    settings: Settings, base: LoadedBase, memory: MemoryPlan, cache: DiskCache
+    settings: Settings,
+    base: LoadedBase,
+    memory: MemoryPlan,
+    cache: DiskCache,
+    observe_load: LoadObserver,
 ) -> EngineParts:
     device = base.model.device
     residency = Residency(
@@ -340,6 +354,7 @@ def _engine_parts(
         eos_token_ids=base.tokenizer.eos_token_ids,
         cold_load_timeout_s=settings.cold_load_timeout_s,
         lower_tiers=cache.tiers,
+        observe_load=observe_load,
     )
 
 

@@ -42,6 +42,8 @@ class AdapterRef:
     """sha256 (hex) of the content; KV state and every cache tier are keyed by it, never by name."""
     compiled_bytes: int
     """Payload bytes of the compiled form in the run dtype: what one slot takes."""
+    rank: int = 0
+    """Highest of any site; 0 = its kind has none."""
     num_virtual_tokens: int = 0
     """Learned embeddings in front of every prompt: rows of the model, positions `0 .. n - 1`."""
     num_prefix_tokens: int = 0
@@ -240,6 +242,8 @@ class EngineStats:
     num_waiting: int = 0
     num_cold: int = 0
     """Requests outside the batch whose adapter is still being loaded."""
+    num_loading: int = 0
+    """Adapters on their way into host memory, whose room there is taken already."""
     kv_blocks_used: int = 0
     kv_blocks_total: int = 0
     block_size: int = 0
@@ -255,4 +259,7 @@ class EngineStats:
     tiers: dict[str, TierStats] = field(default_factory=dict)
     """By tier name: `device`, `host`, `disk`, and `store` where replicas share forms."""
     resident: dict[str, str] = field(default_factory=dict)
-    """Highest tier in memory (`device` or `host`) of each resident digest."""
+    """Highest tier in memory (`device` or `host`) of each resident digest; last is what came to
+    its tier last."""
+    resident_revision: int = 0
+    """Grows with every change of `resident`."""

@@ -15,10 +15,12 @@ from service.core import (
     EngineStats,
     FinishReason,
     GenerationRequest,
+    TierStats,
     Timeline,
     TokenEvent,
     TokenLogprob,
 )
+from service.engine.activity import Activity
 from service.errors import ColdLoadTimeout, Draining, InvalidRequest, ModelNotFound
 from service.handlers.models import ModelEntry
 from service.tenancy import Principal
@@ -95,6 +97,8 @@ class FakeEngine:
     max_sequences: int | None = None
     max_sequences_error: Exception | None = None
     pinned: tuple[AdapterRef, ...] = ()
+    resident: dict[str, str] = field(default_factory=dict)
+    shown: Activity = field(default_factory=Activity)
     submitted: list[GenerationRequest] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -126,7 +130,15 @@ class FakeEngine:
             self.first_token.set()
 
     def stats(self) -> EngineStats:
-        return EngineStats(num_running=len(self.submitted) - len(self.closed))
+        return EngineStats(
+            num_running=len(self.submitted) - len(self.closed),
+            tiers=dict.fromkeys(("device", "host", "disk"), TierStats()),
+            resident=dict(self.resident),
+            resident_revision=len(self.resident),
+        )
+
+    def activity(self) -> Activity:
+        return self.shown
 
 
 class FakeStream:
@@ -280,6 +292,21 @@ class FakeRegistry:
             raise ModelNotFound(model)
         ref = self._by_model[model]
         return ModelEntry(model, 1_700_000_000, "tiny", ref.version, ref.digest)
+
+
+@dataclass(slots=True)
+class FakePlaces:
+    """What a disk has, and what is pinned for whom."""
+
+    on_disk: list[str] = field(default_factory=list)
+    held: dict[str, set[str]] = field(default_factory=dict)
+    revision: int = 0
+
+    def digests(self) -> list[str]:
+        return list(self.on_disk)
+
+    def holds(self, name: str, digest: str) -> bool:
+        return digest in self.held.get(name, ())
 
 
 class MemoryLogs:

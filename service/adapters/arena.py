@@ -3,6 +3,9 @@
 from bisect import insort
 from dataclasses import dataclass
 
+PAGE_BYTES = 64 << 10
+"""What the smallest slot takes."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Extent:
@@ -14,7 +17,7 @@ class Extent:
 class PageArena:
     """Invariant: free and taken extents tile the arena; neighbouring free extents are merged."""
 
-    def __init__(self, num_bytes: int, page_bytes: int = 64 << 10) -> None:
+    def __init__(self, num_bytes: int, page_bytes: int = PAGE_BYTES) -> None:
         self.page_bytes = page_bytes
         self.num_bytes = num_bytes // page_bytes * page_bytes
         self._free = [Extent(0, self.num_bytes)] if self.num_bytes else []

@@ -71,6 +71,18 @@ class DiskCache:
         with self._lock:
             return self._name(digest) in self._sizes
 
+    def digests(self) -> list[str]:
+        """Of the forms for this base."""
+        ending = self._name("")
+        with self._lock:
+            names = self._sizes.least_recent_first()
+        return [name.removesuffix(ending) for name in names if name.endswith(ending)]
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change of `digests()`."""
+        return self._sizes.revision
+
     def open(self, ref: AdapterRef) -> BinaryIO:
         """The compiled form, readable from its first byte. Raises `AdapterLoadFailed`."""
         with self._flight(ref.digest):

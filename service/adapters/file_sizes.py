@@ -11,6 +11,8 @@ class FileSizes:
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self.num_bytes = 0
         """Of all together."""
+        self.revision = 0
+        """Grows when a file comes or goes."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._sizes
@@ -20,11 +22,13 @@ class FileSizes:
 
     def use(self, name: str, num_bytes: int) -> None:
         """It is the one that was used last, and so large from now on."""
-        self.drop(name)
+        self.revision += name not in self._sizes
+        self.num_bytes += num_bytes - self._sizes.get(name, 0)
         self._sizes[name] = num_bytes
-        self.num_bytes += num_bytes
+        self._sizes.move_to_end(name)
 
     def drop(self, name: str) -> None:
+        self.revision += name in self._sizes
         self.num_bytes -= self._sizes.pop(name, 0)
 
     def least_recent_first(self) -> list[str]:

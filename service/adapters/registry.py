@@ -24,6 +24,12 @@ class AdapterRegistry:
         self._current: dict[str, AdapterRef] = {}
         self._aliases: dict[str, dict[str, Shares]] = {}
         self._visibility: dict[str, Visibility] = {}
+        self._named: dict[str, tuple[AdapterRef, ...]] = {}
+        """By digest. The tuples are replaced, never changed."""
+        self._num_bytes = 0
+        """Of all content that has a name, compiled, each once."""
+        self.revision = 0
+        """Grows when a name leads elsewhere, comes or goes."""
         self._uses: Counter[str] = Counter()
         self._drained: dict[str, asyncio.Event] = {}
 
@@ -36,12 +42,14 @@ class AdapterRegistry:
         visibility: Visibility = PRIVATE,
     ) -> None:
         """Replace all that is known of a name; requests in flight keep what they acquired."""
+        self._index(name, versions)
         self._versions[name] = dict(versions)
         self._current[name] = versions[current]
         self._aliases[name] = dict(aliases or {})
         self._visibility[name] = visibility
 
     def unregister(self, name: str) -> None:
+        self._index(name, {})
         self._versions.pop(name, None)
         self._current.pop(name, None)
         self._aliases.pop(name, None)
@@ -56,7 +64,8 @@ class AdapterRegistry:
             self._ends[name] = expires_at
 
     def is_over(self, name: str) -> bool:
-        return name in self._ends and self._ends[name] <= self._clock()
+        end = self._ends.get(name)
+        return end is not None and end <= self._clock()
 
     def reachable(self, name: str) -> list[AdapterRef]:
         """Versions that the name or one of its aliases leads to."""
@@ -66,6 +75,31 @@ class AdapterRegistry:
         numbers = {number for one in shares for number, _ in one}
         aliased = [ref for number, ref in self._versions[name].items() if number in numbers]
         return [self._current[name], *aliased]
+
+    def named(self, digest: str) -> tuple[AdapterRef, ...]:
+        """Every version of every name that has this content.
+
+        This, `written`, `current` and `mean_bytes` may be asked for on any thread.
+        """
+        return self._named.get(digest, ())
+
+    def written(self, name: str, version: int) -> list[str]:
+        """What `model` may say to get this version: the name, aliases, the number in any case.
+
+        An alias with weights is its largest share's. Empty when the version cannot be asked for.
+        """
+        current = self._current.get(name)
+        if current is None or self.is_over(name) or not self.has(name, version):
+            return []
+        bare = [name] if current.version == version else []
+        aliases = self._aliases.get(name, {})
+        leading = (one for one in sorted(aliases) if largest(aliases[one]) == version)
+        return [*bare, *(f"{name}@{alias}" for alias in leading), f"{name}@{version}"]
+
+    @property
+    def mean_bytes(self) -> float:
+        """Of a content that can be asked for; 0 while there is none."""
+        return self._num_bytes / max(1, len(self._named))
 
     def names(self) -> list[str]:
         return sorted(name for name in self._current if not self.is_over(name))
@@ -121,6 +155,21 @@ class AdapterRegistry:
         """Wait until no request is bound to the version; a name may still lead to it."""
         while self.in_use(digest):
             await self._drained.setdefault(digest, asyncio.Event()).wait()
+
+    def _index(self, name: str, versions: Mapping[int, AdapterRef]) -> None:
+        """Costs as much as has changed of the versions."""
+        self.revision += 1
+        before, after = set(self._versions.get(name, {}).values()), set(versions.values())
+        for ref in before - after:
+            left = tuple(one for one in self._named[ref.digest] if one != ref)
+            if left:
+                self._named[ref.digest] = left
+            else:
+                del self._named[ref.digest]
+                self._num_bytes -= ref.compiled_bytes
+        for ref in after - before:
+            self._num_bytes += 0 if ref.digest in self._named else ref.compiled_bytes
+            self._named[ref.digest] = (*self._named.get(ref.digest, ()), ref)
 
     def _find(self, selector: Selector, key: str | None) -> AdapterRef | None:
         if self.is_over(selector.name):

@@ -6,7 +6,7 @@ out the plan that `take_plan` hands over before each step.
 
 import heapq
 
-from service.adapters.arena import Extent, PageArena
+from service.adapters.arena import PAGE_BYTES, Extent, PageArena
 from service.adapters.eviction import eviction_policy
 from service.adapters.tier import Tier
 from service.core import AdapterRef, TierStats
@@ -25,7 +25,7 @@ class Residency:
         device_bytes: int,
         host_bytes: int,
         policy: str = "lru",
-        page_bytes: int = 64 << 10,
+        page_bytes: int = PAGE_BYTES,
     ) -> None:
         self.device = Tier(device_bytes, eviction_policy(policy))
         self.host = Tier(host_bytes, eviction_policy(policy))
@@ -173,7 +173,7 @@ class Residency:
         return {"device": self.device.stats(), "host": self.host.stats()}
 
     def resident(self) -> dict[str, str]:
-        """The fastest memory tier of each digest; a copy for the caller."""
+        """The fastest memory tier of each digest, the latest change last; a copy for the caller."""
         return dict(self._tiers)
 
     def _make_host_room(self, num_bytes: int) -> bool:
@@ -250,12 +250,11 @@ class Residency:
 
     def _note_tier(self, digest: str) -> None:
         self.revision += 1
+        self._tiers.pop(digest, None)
         if digest in self._slots:
             self._tiers[digest] = "device"
         elif self.is_in_host(digest):
             self._tiers[digest] = "host"
-        else:
-            self._tiers.pop(digest, None)
 
     def _drop_sum_if_gone(self, digest: str) -> None:
         if digest not in self._slots and digest not in self.host:

@@ -17,6 +17,7 @@ from service.handlers.generation import GenerationHandler
 from service.handlers.imports import ImportService
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
+from service.handlers.residency import ResidencyReader
 from service.handlers.usage import UsageLedger
 from service.handlers.warming import Warmer
 from service.settings import Settings
@@ -48,6 +49,7 @@ class Services:
     models: ModelCatalog
     engine: EngineClient
     warmer: Warmer
+    residency: ResidencyReader
     telemetry: Telemetry
     lifecycle: Lifecycle
     access: Access

@@ -13,6 +13,7 @@ from time import monotonic
 import structlog
 
 from service.core import AdapterRef, EngineStats, FinishReason, GenerationRequest, TokenEvent
+from service.engine.activity import Activity
 from service.engine.admission import Admission
 from service.engine.cold import Load
 from service.engine.engine import Engine, EngineParts
@@ -110,6 +111,9 @@ class AsyncEngine:
 
     def stats(self) -> EngineStats:
         return self._engine.stats
+
+    def activity(self) -> Activity:
+        return self._engine.activity.snapshot()
 
     def submit(self, request: GenerationRequest) -> EngineStream:
         if self._failed:

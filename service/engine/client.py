@@ -12,6 +12,7 @@ from service.core import (
     SamplingParams,
     TokenEvent,
 )
+from service.engine.activity import Activity
 from service.tenancy import DEFAULT_TENANT
 
 
@@ -45,7 +46,10 @@ class EngineClient(Protocol):
     def cut_off(self) -> None:
         """End every open sequence with `Draining`, and refuse new ones."""
 
-    def stats(self) -> EngineStats: ...
+    def stats(self) -> EngineStats:
+        """On any thread; so is the next."""
+
+    def activity(self) -> Activity: ...
 
     @property
     def is_healthy(self) -> bool:

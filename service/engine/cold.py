@@ -5,6 +5,7 @@ import itertools
 from dataclasses import dataclass, field
 
 from service.core import AdapterRef
+from service.engine.activity import Tally
 from service.engine.sequence import Sequence, SequenceStatus
 from service.engine.virtual_tokens import MAX_TENANTS, VirtualTokens
 
@@ -55,6 +56,7 @@ class ColdQueue:
     """
 
     def __init__(self) -> None:
+        self.tally = Tally()
         self._by_digest: dict[str, _Waiters] = {}
         self._turns: dict[str, list[_Turn]] = {}
         """A heap for each tenant that waits."""
@@ -90,6 +92,7 @@ class ColdQueue:
             self._give_turn(waiters)
         waiters.sequences.append(sequence)
         self._num_waiting += 1
+        self.tally.add(sequence)
         self._note_deadline(sequence)
 
     def remove(self, sequence: Sequence) -> None:
@@ -99,6 +102,7 @@ class ColdQueue:
         waiters.sequences.remove(sequence)
         sequence.status = SequenceStatus.FINISHED
         self._num_waiting -= 1
+        self.tally.remove(sequence)
         if not waiters.sequences:
             self._drop(waiters)
         elif sequence.request.priority == waiters.priority:
@@ -131,6 +135,8 @@ class ColdQueue:
             return []
         self._drop(waiters)
         self._num_waiting -= len(waiters.sequences)
+        for sequence in waiters.sequences:
+            self.tally.remove(sequence)
         return waiters.sequences
 
     def sequences(self) -> list[Sequence]:

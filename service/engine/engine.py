@@ -5,7 +5,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from time import monotonic
+from time import monotonic, perf_counter
 
 from service.adapters.residency import Residency
 from service.core import (
@@ -16,10 +16,11 @@ from service.core import (
     TierStats,
     TokenEvent,
 )
+from service.engine.activity import ActivityBoard
 from service.engine.block_manager import BlockManager
 from service.engine.cold import ColdQueue, Load, Wish
 from service.engine.load_shares import LoadShares
-from service.engine.loader import AdapterLoader, LoadCallback
+from service.engine.loader import AdapterLoader, LoadCallback, LoadObserver, ignore
 from service.engine.model_runner import ModelRunner
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Sequence, SequenceStatus
@@ -62,6 +63,7 @@ class EngineParts:
     cold_load_timeout_s: float = 60.0
     lower_tiers: Callable[[], dict[str, TierStats]] = dict
     """Of the disk, and of the store where replicas share it."""
+    observe_load: LoadObserver = ignore
 
 
 class Engine:
@@ -94,6 +96,11 @@ class Engine:
         self._stats = EngineStats(
             kv_blocks_total=parts.blocks.num_blocks, block_size=parts.blocks.block_size
         )
+        waiting = parts.scheduler.waiting
+        self.activity = ActivityBoard(
+            parts.scheduler.running_tally, waiting.tally, self._cold.tally
+        )
+        self._take_stats()
 
     @property
     def stats(self) -> EngineStats:
@@ -113,7 +120,10 @@ class Engine:
         """One forward pass; the events of the sequences that took part."""
         step = self._scheduler.schedule()
         mark_started(self._scheduler.take_started(), self._clock())
-        self._pool.apply(self._residency.take_plan())
+        for sequence in self._scheduler.take_cooled():
+            self._wait_cold(sequence, self._clock())
+        self._place()
+        self._take_stats()  # A forward takes long, and is to be seen while it does.
         events: list[TokenEvent] = []
         if step is not None:
             self._pool.wait_for(step.row_slot)
@@ -122,8 +132,6 @@ class Engine:
         for event in events:
             if event.is_terminal:
                 del self._sequences[event.request_id]
-        for sequence in self._scheduler.take_cooled():
-            self._wait_cold(sequence, self._clock())
         self._num_steps += step is not None
         self._num_generated_tokens += sum(len(event.token_ids) for event in events)
         return events + self._settle()
@@ -183,6 +191,7 @@ class Engine:
         else:
             self._pool.insert_host(digest, result)
             self._residency.finish_load(digest, seconds, num_holders=len(waiting))
+            self._parts.observe_load("load", seconds)
             now = self._clock()
             for sequence in waiting[:1]:
                 mark_loaded(sequence)
@@ -283,9 +292,18 @@ class Engine:
         self._pins.keep_loaded()
         events = [self._finish_warming(sequence) for sequence in self._warming.take_done()]
         self._start_loads()
-        self._pool.apply(self._residency.take_plan())
+        self._place()
         self._take_stats()
         return events
+
+    def _place(self) -> None:
+        plan = self._residency.take_plan()
+        started = perf_counter()
+        self._pool.apply(plan)
+        if plan.loads:
+            seconds = (perf_counter() - started) / len(plan.loads)
+            for _ in plan.loads:
+                self._parts.observe_load("activate", seconds)
 
     def _start_loads(self) -> None:
         while self._shares.has_thread(self._cold) and self._start_next(self._cold.in_turn()):
@@ -328,11 +346,13 @@ class Engine:
         )
 
     def _take_stats(self) -> None:
+        self.activity.publish()
         self._stats = replace(
             self._stats,
             num_running=len(self._scheduler.running),
             num_waiting=len(self._scheduler.waiting),
             num_cold=len(self._cold),
+            num_loading=self._cold.num_loading,
             kv_blocks_used=self._parts.blocks.num_used,
             num_steps=self._num_steps,
             num_preemptions=self._scheduler.num_preemptions,
@@ -345,7 +365,9 @@ class Engine:
         )
         if self._revision != self._residency.revision:
             self._revision = self._residency.revision
-            self._stats = replace(self._stats, resident=self._residency.resident())
+            self._stats = replace(
+                self._stats, resident=self._residency.resident(), resident_revision=self._revision
+            )
 
 
 def _kept_out(ref: AdapterRef) -> RepertoireError:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from time import perf_counter
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from service.adapters.compiled import read_header
 from service.core import AdapterRef
@@ -14,6 +14,13 @@ from service.model.host_adapter import HostAdapter, read_host_adapter
 
 LoadCallback = Callable[[str, HostAdapter | RepertoireError, float], None]
 """digest, adapter or the reason why not, seconds. Called on a loader thread."""
+
+LoadObserver = Callable[[Literal["load", "activate"], float], object]
+"""Told in seconds what brought an adapter into host memory, and from there to the device."""
+
+
+def ignore(transition: str, seconds: float) -> None:
+    """A `LoadObserver`."""
 
 
 class AdapterSource(Protocol):

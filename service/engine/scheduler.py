@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from service.adapters.residency import Residency
 from service.core import NO_SLOT, FinishReason, TokenEvent
+from service.engine.activity import Tally
 from service.engine.block_manager import BlockManager
 from service.engine.placement import Placement
 from service.engine.policy import SchedulingPolicy
@@ -58,6 +59,7 @@ class Scheduler:
         self.policy = policy
         self.waiting = WaitingQueue(policy)
         self.running: list[Sequence] = []
+        self.running_tally = Tally()
         self.num_preemptions = 0
         self.num_prefill_chunks = 0
         self._cooled: list[Sequence] = []
@@ -248,6 +250,7 @@ class Scheduler:
         self.blocks.start(sequence, shared)
         sequence.begin(len(shared) * self.blocks.block_size)
         self.running.append(sequence)
+        self.running_tally.add(sequence)
         self._started.append(sequence)
         return True
 
@@ -270,6 +273,7 @@ class Scheduler:
 
     def _stop(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
+        self.running_tally.remove(sequence)
         self._stopped.append(sequence.request_id)
         self.blocks.free(sequence)
         if sequence.adapter is not None:

@@ -4,6 +4,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 
+from service.engine.activity import Tally
 from service.engine.policy import Rank, SchedulingPolicy
 from service.engine.sequence import Sequence
 
@@ -19,6 +20,7 @@ class WaitingQueue:
         self._groups: dict[_Group, list[Sequence]] = {}
         self._num_waiting = 0
         self._num_removed = 0
+        self.tally = Tally()
 
     def __len__(self) -> int:
         return self._num_waiting
@@ -29,6 +31,7 @@ class WaitingQueue:
     def add(self, sequence: Sequence) -> None:
         insort(self._groups.setdefault(_group(sequence), []), sequence, key=_arrival)
         self._num_waiting += 1
+        self.tally.add(sequence)
         self._policy.wait(sequence)
 
     def remove(self, sequence: Sequence) -> None:
@@ -40,6 +43,7 @@ class WaitingQueue:
             del self._groups[_group(sequence)]
         self._num_waiting -= 1
         self._num_removed += 1
+        self.tally.remove(sequence)
         self._policy.leave(sequence)
 
     def eldest(self) -> Sequence | None:

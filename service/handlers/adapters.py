@@ -128,9 +128,11 @@ class AdapterService:
         )
         self.quotas = AdapterQuotas(store, limits_of)
         self._audit = NameAudit(audit or AuditLog(store.logs), store)
-        pins = PinBoard(store, registry, self._bytes_in_memory, pin, pinned_bytes)
-        self._directory.is_pin_held = pins.is_held
-        self.aliases = AliasService(store, self._directory, self._changes, self._audit, pins, clock)
+        self.pins = PinBoard(store, registry, self._bytes_in_memory, pin, pinned_bytes)
+        self._directory.is_pin_held = self.pins.is_held
+        self.aliases = AliasService(
+            store, self._directory, self._changes, self._audit, self.pins, clock
+        )
         self.visible = VisibleAdapters(registry, self._directory)
         self.deletions = DeletionService(
             store,
@@ -146,7 +148,7 @@ class AdapterService:
         self.intake = Intake(store, limits, self.deletions, self._changes, self.quotas)
         self.expiry = ExpiryService(store, self.deletions, self._changes, clock)
         self.following = AdapterFollowing(store, self._directory, self._changes)
-        self._directory.listeners += [pins.note, self.expiry.note]
+        self._directory.listeners += [self.pins.note, self.expiry.note]
         self._compiling = Turns(limits.max_parallel_compiles)
 
     async def start(self) -> None:

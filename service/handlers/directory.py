@@ -86,6 +86,7 @@ class Directory:
             number,
             manifest.digest,
             compiled_bytes=manifest.payload_bytes(self._base.dtype),
+            rank=manifest.rank,
             is_summable=manifest.is_summable,
             num_virtual_tokens=manifest.num_virtual_tokens,
             num_prefix_tokens=manifest.num_prefix_tokens,

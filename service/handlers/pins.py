@@ -44,6 +44,8 @@ class PinBoard:
         self._names: set[str] = set()
         self._held: Mapping[str, frozenset[str]] = {}
         """Digests by name. Replaced, never changed: a thread may look."""
+        self.revision = 0
+        """Grows when other content is held, or for other names."""
 
     def note(self, name: str) -> None:
         """The name is what it is now: moved, pinned, unpinned, deleted."""
@@ -54,11 +56,16 @@ class PinBoard:
         refs, held = self._fitting()
         for lost in sorted((self._held.keys() & self._names) - held.keys()):
             log.warning("pin_over_limit", adapter=lost, limit_bytes=self._budget)
+        self.revision += held != self._held
         self._held = held
         self._pin(refs)
 
     def is_held(self, name: str) -> bool:
         return name in self._held
+
+    def holds(self, name: str, digest: str) -> bool:
+        """Whether this content is held for the sake of this name."""
+        return digest in self._held.get(name, ())
 
     def check(self, name: str, history: NameHistory, move: Move | None) -> None:
         """Raises `PinLimitExceeded` when this move pins more than there is room for."""

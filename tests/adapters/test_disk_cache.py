@@ -95,6 +95,23 @@ def test_the_least_recently_used_leaves(tmp_path: Path, compiles: Compiles) -> N
     assert len(list((tmp_path / "cache").glob("*.terms"))) == 2
 
 
+def test_it_tells_what_it_has_and_that_this_has_changed(tmp_path: Path, compiles: Compiles) -> None:
+    one = size_of_one(tmp_path, compiles)
+    cache = cache_at(tmp_path / "cache", compiles, 2 * one)
+    seen = []
+    for number, numbers in ((1, [1]), (2, [1, 2]), (1, [2, 1]), (3, [1, 3])):
+        read(cache, number)
+        seen.append(cache.revision)
+        assert cache.digests() == [ref(number).digest for number in numbers]
+        assert cache.stats().num_bytes == len(numbers) * one
+    assert seen[0] < seen[1] == seen[2] < seen[3]
+    cache.drop(ref(3).digest)
+    assert (cache.digests(), cache.stats().num_bytes) == ([ref(1).digest], one)
+    assert cache.revision > seen[3]
+    of_another_base = cache_at(tmp_path / "cache", compiles, base=replace(BASE, fingerprint="g"))
+    assert of_another_base.digests() == []
+
+
 def test_an_open_file_survives_its_eviction(tmp_path: Path, compiles: Compiles) -> None:
     cache = cache_at(tmp_path / "cache", compiles, size_of_one(tmp_path, compiles))
     with cache.open(ref(1)) as file:

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -88,3 +89,50 @@ def test_a_bound_version_outlives_its_name(registry: AdapterRegistry) -> None:
         await asyncio.wait_for(registry.drain("9" * 64), 1)
 
     asyncio.run(scenario())
+
+
+def test_content_knows_every_name_that_leads_to_it(registry: AdapterRegistry) -> None:
+    other = ref(1, "1", "team-a/b")
+    registry.register("team-a/b", {1: other}, current=1)
+    assert registry.named("1" * 64) == (ref(1, "1"), other)
+    registry.register("a", {2: ref(2, "2"), 3: ref(3, "1")}, current=2)
+    assert registry.named("1" * 64) == (other, ref(3, "1"))
+    registry.unregister("a")
+    registry.unregister("team-a/b")
+    assert registry.named("1" * 64) == registry.named("2" * 64) == ()
+
+
+def test_what_can_be_written_is_what_resolves(registry: AdapterRegistry) -> None:
+    versions = {number: ref(number, str(number)) for number in (1, 2, 3)}
+    aliases = {"stable": ((1, 1),), "canary": ((1, 5), (2, 95)), "best": ((2, 1),)}
+    registry.register("a", versions, 2, aliases)
+    assert registry.written("a", 1) == ["a@stable", "a@1"]
+    assert registry.written("a", 2) == ["a", "a@best", "a@canary", "a@2"]
+    for version in versions:
+        for model in registry.written("a", version):
+            assert registry.resolve(model).version == version
+    assert registry.written("a", 4) == registry.written("b", 1) == []
+    registry.set_end("a", 1)
+    assert registry.written("a", 1) == []
+
+
+def test_the_mean_counts_each_content_once_as_long_as_it_has_a_name() -> None:
+    registry = AdapterRegistry()
+    assert registry.mean_bytes == 0
+    small, large = AdapterRef("a", 1, "s", 10), AdapterRef("a", 2, "l", 30)
+    registry.register("a", {1: small, 2: large}, current=2)
+    registry.register("b", {1: replace(large, name="b", version=1)}, current=1)
+    assert registry.mean_bytes == 20
+    registry.register("a", {1: small}, current=1)
+    assert registry.mean_bytes == 20
+    registry.unregister("b")
+    assert registry.mean_bytes == 10
+
+
+def test_its_revision_tells_that_a_name_leads_elsewhere(registry: AdapterRegistry) -> None:
+    seen = [registry.revision]
+    registry.register("a", {1: ref(1, "1"), 2: ref(2, "2")}, current=1)
+    seen.append(registry.revision)
+    registry.unregister("a")
+    seen.append(registry.revision)
+    assert seen == sorted(set(seen))

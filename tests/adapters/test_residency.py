@@ -44,6 +44,16 @@ def test_a_version_under_load_is_not_resident_and_its_room_is_taken() -> None:
     assert residency.resident() == {"a": "host"}
 
 
+def test_what_came_to_its_tier_last_is_last() -> None:
+    residency = make_residency()
+    load(residency, ref("a"), ref("b"), ref("c"))
+    assert list(residency.resident()) == ["a", "b", "c"]
+    before = residency.revision
+    use(residency, ref("a"))
+    assert list(residency.resident().items()) == [("b", "host"), ("c", "host"), ("a", "device")]
+    assert residency.revision > before
+
+
 def test_a_failed_load_leaves_nothing_behind() -> None:
     residency = make_residency(host_bytes=PAGE)
     residency.try_reserve_host(ref("a"))

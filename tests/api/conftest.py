@@ -19,6 +19,7 @@ from service.access.keys import Key, Secret
 from service.access.tenants import Tenant, TenantState
 from service.adapters.backends.counters import Counters
 from service.adapters.backends.memory_counters import MemoryCounters
+from service.adapters.registry import AdapterRegistry
 from service.api.dependencies import BuildInfo, Services
 from service.app import create_app
 from service.base import BaseDescription
@@ -28,6 +29,8 @@ from service.handlers.generation import GenerationHandler
 from service.handlers.lifecycle import Lifecycle
 from service.handlers.models import ModelCatalog
 from service.handlers.quotas import QuotaGuard
+from service.handlers.replica import Replica
+from service.handlers.residency import ResidencyReader
 from service.handlers.usage import UsageLedger
 from service.handlers.warming import Warmer
 from service.metrics import Metrics
@@ -37,6 +40,7 @@ from service.tenancy import UNLIMITED, Role, TenantLimits
 from tests.fakes import (
     FakeEngine,
     FakeOwners,
+    FakePlaces,
     FakeRegistry,
     FakeTexts,
     MemoryLogs,
@@ -65,6 +69,9 @@ class World:
     counters: Counters = field(default_factory=MemoryCounters)
     logs: MemoryLogs = field(default_factory=MemoryLogs)
     owners: FakeOwners = field(default_factory=FakeOwners)
+    places: FakePlaces = field(default_factory=FakePlaces)
+    names: AdapterRegistry = field(default_factory=AdapterRegistry)
+    """For what tells of adapters, where `registry` binds requests to them."""
     tracer: Tracer | None = None
 
     @cached_property
@@ -81,6 +88,11 @@ class World:
         key = Key(secret.id, tenant, role, secret.digest, secret.ending, created_at=0)
         self.access.ring.put(replace(key, min_priority=min_priority))
         return secret.text
+
+    @cached_property
+    def residency(self) -> ResidencyReader:
+        replica = Replica(self.engine, self.names, self.places, self.places)
+        return ResidencyReader("replica-1", replica)
 
     @cached_property
     def usage(self) -> UsageLedger:
@@ -111,6 +123,7 @@ class World:
             models=ModelCatalog(self.base, 1_600_000_000, self.registry),
             engine=self.engine,
             warmer=Warmer(self.registry, self.engine),
+            residency=self.residency,
             telemetry=Telemetry(metrics, structlog.get_logger("repertoire"), self.tracer),
             lifecycle=self.lifecycle,
             access=self.access,

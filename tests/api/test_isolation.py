@@ -50,6 +50,7 @@ class Town:
             deleted_retention_s=3600,
         )
         self.world.registry = self.house.service.visible
+        self.world.names = self.house.registry
         services = self.world.app().state.services
         self.app = create_app(replace(services, adapters=self.house.service))
         self.client = TestClient(self.app, raise_server_exceptions=False)
@@ -203,6 +204,7 @@ NOT_NAMED = {
     ("get", "/v1/models"),
     ("get", "/v1/adapters"),
     ("post", "/v1/adapters"),
+    ("get", "/v1/residency"),
 }
 """They name no adapter of others; what they list or say is tested here by hand."""
 OPERATORS = {
@@ -286,6 +288,7 @@ def test_lists_and_counts_are_those_of_a_server_without_the_others(
         "/v1/adapters?limit=1",
         "/v1/adapters?deleted=true",
         "/v1/adapters?deleted=true&tenant=team-b",
+        "/v1/residency",
     ]
     town.publish(a, "mine", 9)
     before = [town.ask("GET", path, a) for path in paths]

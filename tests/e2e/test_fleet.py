@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from tests.e2e import tiny_adapters as tiny
+from tests.endpoint_picker import read
 from tests.fault_proxy import FaultProxy
 from tests.redis_server import RedisServer, needs_redis
 from tests.server import ROOT, Server, environment_of
@@ -208,6 +209,25 @@ def test_a_store_that_is_away_is_not_taken_for_an_empty_one(pair: Pair, tmp_path
     until(lambda: is_served(other, "cold"))
     assert one.client.delete(f"/v1/keys/{key_id}").status_code == 200
     until(lambda: not is_served(other, "away", **key))
+
+
+def in_memory(server: Server) -> tuple[str, dict[str, str]]:
+    params = {"tier": ["device", "host"]}
+    body = body_of(server.client.get("/v1/residency", params=params), 200)
+    return body["replica"], {one["id"]: one["tier"] for one in body["data"]}
+
+
+def test_each_replica_tells_what_it_has_itself(pair: Pair, tmp_path: Path) -> None:
+    one, other = pair.servers
+    body_of(one.upload("near", tiny.write(tmp_path / "near", 6)))
+    until(lambda: other.client.get("/v1/adapters/near").status_code == 200)
+    assert is_served(one, "near")
+    (name, here), (other_name, there) = in_memory(one), in_memory(other)
+    assert (name, other_name) == ("a", "b")
+    assert here["near@1"] == "device"
+    assert "near@1" not in there
+    seen, unseen = (read(server.client.get("/metrics").text) for server in pair.servers)
+    assert seen.load_state("near") == 1.0 > unseen.load_state("near")
 
 
 def test_of_many_moves_on_one_etag_one_wins_whichever_replica_takes_it(

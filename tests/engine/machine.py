@@ -283,7 +283,9 @@ class Machine:
             loader=self.loader,
             eos_token_ids=frozenset([2]),
             cold_load_timeout_s=one.cold_load_timeout_s,
+            observe_load=lambda *one: self.brought.append(one),
         )
+        self.brought: list[tuple[str, float]] = []
         self.unawaited: list[Load] = []
         self.engine = Engine(
             self.parts, lambda *result: None, self.unawaited.append, clock=monotonic
@@ -398,6 +400,7 @@ class Machine:
 
     def check(self) -> None:
         self._check_places()
+        self._check_activity()
         self._check_blocks()
         self._check_pins()
         self._check_device()
@@ -431,6 +434,16 @@ class Machine:
         places = [*cold, *warming, *self.scheduler.waiting, *self.scheduler.running]
         assert sorted(one.request_id for one in places) == sorted(self.open_ids)
         assert set(self.engine._sequences) == set(self.open_ids)
+
+    def _check_activity(self) -> None:
+        shown, stats = self.engine.activity.snapshot(), self.engine.stats
+        places = (self.scheduler.running, self.scheduler.waiting, self.engine._cold.sequences())
+        counts = (shown.running, shown.waiting, shown.cold)
+        for sequences, count in zip(places, counts, strict=True):
+            assert count == Counter(map(_use_of, sequences))
+        sums = tuple(sum(count.values()) for count in counts)
+        assert sums == (stats.num_running, stats.num_waiting, stats.num_cold)
+        assert stats.num_loading == len(self.loader.pending)
 
     def _check_blocks(self) -> None:
         blocks, running = self.blocks, self.scheduler.running
@@ -484,6 +497,13 @@ class Machine:
             assert tier.num_unpinned_bytes == tier.budget_bytes - sum(map(tier.size_of, tier._pins))
             assert 0 <= tier.num_bytes <= tier.budget_bytes
             assert tier.num_bytes == sum(map(tier.size_of, tier))
+
+
+def _use_of(sequence: Sequence) -> tuple[str, str, int]:
+    tenant, adapter = sequence.request.tenant, sequence.adapter
+    if adapter is None or adapter.parts:
+        return (tenant, "", 0)
+    return (tenant, adapter.name, adapter.version)
 
 
 def _held(sequences: object) -> list[str]:

@@ -43,8 +43,13 @@ def test_a_pin_holds_the_current_version_and_those_of_the_aliases(house: House) 
         assert {ref.compiled_bytes for ref in house.pinned} == {SIZE}
         await move(house, "a", WantedMove(aliases={"canary": ((1, 95), (3, 5))}))
         assert held(house) == ["a@1", "a@3"]
+        pins, versions = house.service.pins, house.store.history("a").versions
+        assert [pins.holds("a", versions[n].digest) for n in (1, 2, 3)] == [True, False, True]
+        before = pins.revision
         await move(house, "a", UNPIN)
         assert held(house) == []
+        assert not pins.holds("a", versions[1].digest)
+        assert pins.revision > before
 
     run(house, scenario)
 
