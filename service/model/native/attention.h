@@ -9,7 +9,7 @@
 
 #pragma once
 
-#include "scalars.h"
+#include "vectors.h"
 
 namespace {
 
@@ -93,13 +93,50 @@ void write_new(const AttentionCall& call, int64_t row) {
   }
 }
 
+// query . key for `n` keys that lie `stride` elements apart.
 template <typename T>
-inline float score(const AttentionCall& call, const T* query, const T* key, int64_t head,
-                   int64_t position) {
-  float found = dot(query, key, call.key_dim) * call.scaling;
+inline void multiply(const T* query, const T* keys, int64_t stride, int64_t dim, int64_t n,
+                     float* products) {
+  using P = Product<T>;
+  for (int64_t first = 0; first < n; first += kLanes) {
+    const int64_t count = n - first < kLanes ? n - first : kLanes;
+    Floats sums[kLanes] = {};
+    int64_t d = 0;
+    for (; d + P::kStep <= dim; d += P::kStep) {
+      const typename P::Operand part = P::get(query + d);
+      for (int64_t t = 0; t < kLanes; t++)
+        sums[t] = P::add(sums[t], part, P::get(keys + (first + (t < count ? t : 0)) * stride + d));
+    }
+    float found[kLanes];
+    store(totals(sums), found);
+    for (int64_t t = 0; t < count; t++) {
+      for (int64_t rest = d; rest < dim; rest++)
+        found[t] += widen(query[rest]) * widen(keys[(first + t) * stride + rest]);
+      products[first + t] = found[t];
+    }
+  }
+}
+
+template <typename T>
+inline float score(const AttentionCall& call, float product, int64_t head, int64_t position) {
+  float found = product * call.scaling;
   if (call.softcap) found = __builtin_tanhf(found / call.softcap) * call.softcap;
   if (call.slopes) found += rounded<T>(call.slopes[head] * position);
   return found;
+}
+
+// total += the `n` values, which lie `stride` elements apart, each times its weight.
+template <typename T>
+inline void accumulate(float* total, const float* weights, const T* values, int64_t stride,
+                       int64_t dim, int64_t n) {
+  int64_t c = 0;
+  for (; c + kLanes <= dim; c += kLanes) {
+    Floats sum = load(total + c);
+    for (int64_t t = 0; t < n; t++) sum += weights[t] * load(values + t * stride + c);
+    store(sum, total + c);
+  }
+  for (; c < dim; c++)
+    for (int64_t t = 0; t < n; t++) total[c] += weights[t] * widen(values[t * stride + c]);
 }
 
 // `n` positions from `first` on, whose slots follow each other from `slot` on.
@@ -113,8 +150,9 @@ void see_tile(const AttentionCall& call, const Row& row, int64_t kv_head, int64_
     int64_t head = kv_head * group + g;
     const T* query = call.query.at<T>(row.row, head);
     float weights[kTile], largest = -__builtin_inff();
+    multiply(query, keys, call.kv_heads * call.key_dim, call.key_dim, n, weights);
     for (int64_t t = 0; t < n; t++) {
-      weights[t] = score(call, query, keys + t * call.kv_heads * call.key_dim, head, first + t);
+      weights[t] = score<T>(call, weights[t], head, first + t);
       largest = weights[t] > largest ? weights[t] : largest;
     }
     float factor = softmax->raise(largest), sum = 0;
@@ -126,8 +164,7 @@ void see_tile(const AttentionCall& call, const Row& row, int64_t kv_head, int64_
       sum += weights[t];
     }
     softmax->sum += sum;
-    for (int64_t t = 0; t < n; t++)
-      accumulate(total, weights[t], values + t * call.kv_heads * call.value_dim, call.value_dim);
+    accumulate(total, weights, values, call.kv_heads * call.value_dim, call.value_dim, n);
   }
 }
 

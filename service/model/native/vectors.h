@@ -48,6 +48,50 @@ inline void store(Floats values, bfloat16* to) {
   std::memcpy(to, &halves, sizeof halves);
 }
 
+#if defined(__AVX512F__)
+// The sum of each of `kLanes` vectors, in the lane of its number.
+inline Floats totals(const Floats* vectors) {
+  __m512 pairs[8], quads[4];
+  for (int i = 0; i < 8; i++) {
+    const __m512 a = (__m512)vectors[2 * i], b = (__m512)vectors[2 * i + 1];
+    pairs[i] = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  }
+  for (int i = 0; i < 4; i++) {
+    const __m512d ab = _mm512_castps_pd(pairs[2 * i]), cd = _mm512_castps_pd(pairs[2 * i + 1]);
+    quads[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                             _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+  }
+  auto halves = [](__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  };
+  const __m512 low = halves(quads[0], quads[1]), high = halves(quads[2], quads[3]);
+  return (Floats)_mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88),
+                               _mm512_shuffle_f32x4(low, high, 0xdd));
+}
+#elif defined(__AVX2__)
+inline Floats totals(const Floats* vectors) {
+  __m256 pairs[4], quads[2];
+  for (int i = 0; i < 4; i++) {
+    const __m256 a = (__m256)vectors[2 * i], b = (__m256)vectors[2 * i + 1];
+    pairs[i] = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+  }
+  for (int i = 0; i < 2; i++) {
+    const __m256d ab = _mm256_castps_pd(pairs[2 * i]), cd = _mm256_castps_pd(pairs[2 * i + 1]);
+    quads[i] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)),
+                             _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)));
+  }
+  return (Floats)_mm256_add_ps(_mm256_permute2f128_ps(quads[0], quads[1], 0x20),
+                               _mm256_permute2f128_ps(quads[0], quads[1], 0x31));
+}
+#else
+inline Floats totals(const Floats* vectors) {
+  Floats sums = {};
+  for (int i = 0; i < kLanes; i++)
+    for (int lane = 0; lane < kLanes; lane++) sums[i] += vectors[i][lane];
+  return sums;
+}
+#endif
+
 inline float total(Floats values) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)values);
