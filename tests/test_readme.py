@@ -64,4 +64,4 @@ def test_flags_that_the_readme_names_exist(flag: str) -> None:
     known = {"--" + name.replace("_", "-") for name in Settings.model_fields}
     switches = {name for name, info in Settings.model_fields.items() if info.annotation is bool}
     known |= {"--no-" + name.replace("_", "-") for name in switches}
-    assert flag in known | {"--help", "--json", "--url", "--key", "--build-arg"}
+    assert flag in known | {"--help", "--json", "--url", "--key", "--no-wait", "--build-arg"}

@@ -88,7 +88,8 @@ class WebReader:
         except httpx.TimeoutException:
             raise Interrupted(f"{url.host} did not answer in time.") from None
         except httpx.TransportError as error:
-            raise Interrupted(f"The connection to {url.host} broke ({_name(error)}).") from None
+            kind = type(error).__name__
+            raise Interrupted(f"The connection to {url.host} broke ({kind}).") from None
         except httpx.HTTPError:
             raise SourceFailed(f"The answer of {url.host} is not one of HTTP.") from None
         raise SourceFailed(f"More than {MAX_REDIRECTS} redirects.")
@@ -142,7 +143,3 @@ def _next(url: httpx.URL, response: httpx.Response) -> httpx.URL:
 def _retry_after(response: httpx.Response) -> float:
     text = response.headers.get("retry-after", "")
     return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0
-
-
-def _name(error: Exception) -> str:
-    return type(error).__name__
