@@ -10,7 +10,7 @@ second one and no truth, and `refresh` brings a name up to what others have made
 """
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ from service.adapters.backends.store_backends import StoreBackends
 from service.adapters.compiling import CompileOutcome
 from service.adapters.durable import disk_full_is_store_full
 from service.adapters.history import NameHistory
-from service.adapters.journal import Journal, below
+from service.adapters.journal import Journal
+from service.adapters.known_names import KnownNames
 from service.adapters.limits import AdapterLimits
 from service.adapters.manifest import Manifest
 from service.adapters.operations import Move, Operation, Point, Publish
@@ -28,7 +29,7 @@ from service.adapters.origin import Origin
 from service.adapters.presence import check_there
 from service.adapters.verdict import Verdict
 from service.errors import StoreFull
-from service.tenancy import Visibility, tenant_of
+from service.tenancy import Visibility
 
 _NUM_READERS = 16
 """A store may be far away, so many small things are asked for at once."""
@@ -41,8 +42,11 @@ class Published:
     """False when the content already was the current version."""
 
 
-class AdapterStore:
+class AdapterStore(KnownNames):
+    """The names that are known here, with their contents, and the way to change them."""
+
     def __init__(self, backends: StoreBackends, limits: AdapterLimits) -> None:
+        super().__init__()
         self.logs = backends.logs
         self.forms = backends.forms
         """Compiled forms that replicas make for each other, if there are others."""
@@ -54,7 +58,6 @@ class AdapterStore:
         self._hold = backends.hold
         self._originals = backends.originals
         self._journal = Journal(self.logs)
-        self._histories: Mapping[str, NameHistory] = {}
         self._manifests: Mapping[str, Manifest] = {}
         self._changes: dict[str, tuple[NameHistory, NameHistory]] = {}
         self._is_open = False
@@ -91,29 +94,10 @@ class AdapterStore:
         """Bring every name up to what others have made of it; those that changed."""
         return self._install({**self._histories, **self._fresh_histories()})
 
-    def lengths(self) -> dict[str, int]:
-        """Records of each name that are known here, by the names of the logs below `journal/`."""
-        return {below(name): one.num_operations for name, one in self._histories.items()}
-
-    def names(self) -> list[str]:
-        """Names that can be served, sorted."""
-        return sorted(name for name, history in self._histories.items() if history.versions)
-
-    def names_with_deleted(self) -> list[str]:
-        """Names that have deleted versions or are deleted as a whole, sorted."""
-        return sorted(name for name, history in self._histories.items() if history.deleted)
-
-    def history(self, name: str) -> NameHistory:
-        return self._histories.get(name) or NameHistory()
-
     def last_change(self, name: str) -> tuple[NameHistory, NameHistory] | None:
         """What the last change that this process made of the name was decided on, and what it made
         of it; others may have changed more between two of them."""
         return self._changes.get(name)
-
-    def owns(self, tenant: str, *, with_deleted: bool) -> bool:
-        """Whether it has adapters, or such as were deleted and can come back."""
-        return any(h.versions or (with_deleted and h.deleted) for _, h in self._of(tenant))
 
     def manifest(self, digest: str) -> Manifest | None:
         return self._manifests.get(digest)
@@ -204,37 +188,9 @@ class AdapterStore:
                 return True
         return False
 
-    def is_live(self, digest: str, tenant: str | None = None) -> bool:
-        """Whether some version has this content that is not deleted; of one tenant, or of any."""
-        return digest in self.live_digests(tenant)
-
-    def live_digests(self, tenant: str | None = None) -> set[str]:
-        return {
-            version.digest
-            for _, history in self._of(tenant)
-            for version in history.versions.values()
-        }
-
     def keeps(self, digest: str, tenant: str) -> bool:
         """Whether a version of the tenant has this content, deleted or not."""
         return digest in self.kept_digests(tenant) and digest in self._manifests
-
-    def num_adapters(self, tenant: str) -> int:
-        """Names of the tenant that lead to a version."""
-        return sum(bool(history.versions) for _, history in self._of(tenant))
-
-    def kept_digests(
-        self, tenant: str | None = None, given_up: Mapping[str, Collection[int]] | None = None
-    ) -> set[str]:
-        """Content of versions, deleted ones included but for the numbers `given_up` by name; of one
-        tenant, or of all."""
-        gone = given_up or {}
-        kept = (history.kept_digests(gone.get(name, ())) for name, history in self._of(tenant))
-        return set[str]().union(*kept)
-
-    def known_digests(self) -> set[str]:
-        """Of everything that was ever a version here."""
-        return set[str]().union(*(history.digests for history in self._histories.values()))
 
     def stored_objects(self) -> Mapping[str, Stored]:
         """Everything that lies there, whether anything needs it or not."""
@@ -338,12 +294,6 @@ class AdapterStore:
         if digests:
             left = {d: one for d, one in self._manifests.items() if d not in digests}
             self._manifests = left
-
-    def _of(self, tenant: str | None) -> Iterator[tuple[str, NameHistory]]:
-        """Of every name of one tenant, or of all."""
-        for name, history in self._histories.items():
-            if tenant is None or tenant_of(name) == tenant:
-                yield name, history
 
     def _append(self, name: str, operation: Operation) -> bool:
         history = self.history(name)
