@@ -96,6 +96,9 @@ def run(setup: Setup, numbers: list[int], results: Path) -> list[str]:
         if not figures:
             say("   nothing to measure on this machine")
             continue
+        if not figures:
+            say("   not measured: this machine has not what it is about")
+            continue
         seconds = round(perf_counter() - started, 1)
         missed += [f"{number}. {one.name}" for one in figures if one.is_met is False]
         add_result(results, BarResult(number, circumstances, seconds, tuple(figures)))

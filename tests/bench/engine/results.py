@@ -10,6 +10,7 @@ from platform import python_version
 from typing import Any
 
 import psutil
+import torch
 
 from tests.bench.engine.figures import Figure
 from tests.bench.machine_class import CLASSES, instruction_class, machine_class
@@ -36,7 +37,7 @@ class Circumstances:
     def here(cls, load_average: tuple[float, float, float]) -> "Circumstances":
         versions = {name: metadata.version(name) for name in ("torch", "transformers")}
         return cls(
-            machine_class(),
+            ", ".join([machine_class(), *_gpus()]),
             load_average,
             psutil.cpu_percent(_LOOK_S),
             _commit(),
@@ -95,6 +96,10 @@ def add_result(folder: Path, result: BarResult) -> None:
     bars = [asdict(known[number]) for number in sorted(known)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(bars, indent=1, ensure_ascii=False) + "\n")
+
+
+def _gpus() -> list[str]:
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 
 
 def _commit() -> str:
