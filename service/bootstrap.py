@@ -310,6 +310,11 @@ def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
     return base, memory
 
 
+def _max_mixed_prefill(settings: Settings, device: torch.device) -> int:
+    """On a processor each row adds to the step, on a GPU few cost as much as one."""
+    return settings.max_mixed_prefill_tokens or (32 if device.type == "cpu" else 128)
+
+
 def _engine_parts(
     settings: Settings,
     base: LoadedBase,
@@ -324,7 +329,7 @@ def _engine_parts(
     config = SchedulerConfig(
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
-        max_mixed_prefill_tokens=settings.max_mixed_prefill_tokens,
+        max_mixed_prefill_tokens=_max_mixed_prefill(settings, device),
         chunked_prefill=base.lane.can_chunk,
     )
     lane = build_lane(

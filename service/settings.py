@@ -117,8 +117,11 @@ class Settings(SourceSettings, S3Settings, FleetSettings, BaseSettings):
     max_num_batched_tokens: int = Field(
         512, gt=0, description="Rows of a step while nothing decodes (tokens)."
     )
-    max_mixed_prefill_tokens: int = Field(
-        128, gt=0, description="Prompt rows of a step while something decodes (tokens)."
+    max_mixed_prefill_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="Prompt rows of a step while something decodes (tokens);"
+        " by default 32 on a processor, 128 on a GPU.",
     )
     max_lora_rank: int = Field(
         256, gt=0, description="Largest adapter rank that is accepted (number)."
