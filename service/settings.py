@@ -259,7 +259,7 @@ class Settings(SourceSettings, S3Settings, FleetSettings, BaseSettings):
         ge=1,
         le=10_000,
         description="Combinations of adapter, version and tenant with metrics of their own (count);"
-        " all others share the label _other.",
+        " all others share the label _other. Also the names in each metric that routers read.",
     )
     tenant_requests_per_minute: int | None = Field(
         None,

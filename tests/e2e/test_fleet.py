@@ -219,7 +219,7 @@ def in_memory(server: Server) -> tuple[str, dict[str, str]]:
 
 def test_each_replica_tells_what_it_has_itself(pair: Pair, tmp_path: Path) -> None:
     one, other = pair.servers
-    body_of(one.upload("near", tiny.write(tmp_path / "near", 6)))
+    body_of(one.upload("near", tiny.write(tmp_path / "near", 66)))
     until(lambda: other.client.get("/v1/adapters/near").status_code == 200)
     assert is_served(one, "near")
     (name, here), (other_name, there) = in_memory(one), in_memory(other)
