@@ -1,7 +1,7 @@
 """One answer alone, against what the machine can read and multiply."""
 
 from collections.abc import Iterator
-from math import nan
+from functools import partial
 from statistics import median
 
 from tests.bench.engine.figures import Figure
@@ -15,20 +15,18 @@ LIMITS = {"base-s": 0.45, "base-m": 0.65}
 
 def measure(setup: Setup) -> Iterator[Figure]:
     for base in setup.bases:
-        size, rounds = setup.load.sizes[base], range(setup.load.rounds[base])
-        num_long = setup.load.long_prompt
+        rounds = range(setup.load.rounds[base])
         with setup.server(base) as server:
             dtype = server.client.get("/version").json()["dtype"]
-            setup.run(server, base, [base], 1)
+            run = partial(setup.run, server, base, [base], 1)
+            run(num_requests=1)
             before = read_bytes_per_s()
-            runs = [setup.run(server, base, [base], 1) for _ in rounds]
+            runs = [run(num_requests=2) for _ in rounds]
             bytes_per_s = max(before, read_bytes_per_s())
-            prefills = [
-                setup.run(server, base, [base], 1, num_prompt=num_long, num_output=1)
-                for _ in rounds
-            ]
-        yield _decode(base, size, runs, bytes_per_s)
-        yield _prefill(setup, base, size, dtype, prefills)
+            long = partial(run, num_requests=1, num_prompt=setup.load.long_prompt, num_output=1)
+            prefills = [long() for _ in rounds]
+        yield _decode(base, setup.load.sizes[base], runs, bytes_per_s)
+        yield _prefill(setup, base, dtype, prefills)
 
 
 def _decode(base: str, size: Size, runs: list[Run], bytes_per_s: float) -> Figure:
@@ -40,14 +38,13 @@ def _decode(base: str, size: Size, runs: list[Run], bytes_per_s: float) -> Figur
         f"{floor:.1f} ms at {bytes_per_s / 1e9:.1f} GB/s; a step takes {step:.1f} ms; without the "
         f"embedding table, of which a step reads one row: {without / step:.2f}"
     )
-    if floor > step:
-        note += "; faster than possible, so the floor was disturbed and this is no measurement"
-    ratio = floor / step if floor <= step else nan
+    assert floor <= step, f"faster than possible, so the floor was disturbed: {note}"
     name = f"{base}: reading the file once / decode step, c=1"
-    return Figure(name, ratio, at_least=LIMITS.get(base), note=note)
+    return Figure(name, floor / step, at_least=LIMITS.get(base), note=note)
 
 
-def _prefill(setup: Setup, base: str, size: Size, dtype: str, runs: list[Run]) -> Figure:
+def _prefill(setup: Setup, base: str, dtype: str, runs: list[Run]) -> Figure:
+    size = setup.load.sizes[base]
     best = multiply_flop_per_s(size.hidden, size.inner, dtype)
     seconds = median(first for run in runs for first in run.firsts)
     rate = 2 * size.num_weights * setup.load.long_prompt / seconds
