@@ -6,6 +6,8 @@ PORT ?= 8000
 # Passed to pip where it would otherwise take another build of torch than the machine needs.
 TORCH_INDEX_URL ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Processes that run tests.
+WORKERS ?= 2
 URL ?= http://127.0.0.1:$(PORT)
 
 export REPERTOIRE_PORT ?= $(PORT)
@@ -27,7 +29,7 @@ serve: install ## start the server with the demo base and the demo adapters (POR
 	$(BIN)/python -m service serve
 
 test: install-dev ## install what tests need and run them
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup
 
 test-crash: install-dev ## kills at random moments, the long form (CRASH_KILLS=1000)
 	CRASH_KILLS=$${CRASH_KILLS:-1000} $(BIN)/python -m pytest -m slow tests/crash tests/e2e
