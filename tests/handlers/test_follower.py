@@ -74,6 +74,26 @@ def run(replica: Replica, scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
+def test_a_start_returns_when_all_is_seen_or_the_store_is_away() -> None:
+    replica, away = Replica(), Replica()
+    for one in (replica, away):
+        one.write("journal/a", is_told=False)
+
+    def unreachable(prefix: str) -> dict[str, int]:
+        raise StoreUnavailable("away")
+
+    async def main() -> None:
+        await replica.follower.start()
+        assert replica.journal.seen == {"a": 1}
+        away.truth.lengths = unreachable
+        await away.follower.start()
+        assert away.journal.seen == {}
+        for one in (replica, away):
+            await one.follower.close()
+
+    asyncio.run(main())
+
+
 def test_what_is_announced_is_read() -> None:
     replica = Replica()
 
