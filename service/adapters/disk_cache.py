@@ -108,8 +108,9 @@ class DiskCache:
         """Remove every form of it, those of other bases included; of the shared ones that of this
         base."""
         with self._flight(digest):
+            names = {self._name(digest), *self._files.names(digest)}
             with self._lock:
-                for name in {self._name(digest), *self._files.names(digest)}:
+                for name in names:
                     self._forget(name)
             self._sharing.drop(self._name(digest))
 
@@ -118,17 +119,18 @@ class DiskCache:
         return {"disk": self.stats(), **self._sharing.stats()}
 
     def stats(self) -> TierStats:
-        with self._lock:
-            return TierStats(
-                hits=self._hits,
-                misses=self._misses,
-                evictions=self._evictions,
-                loads=self._loads,
-                load_seconds=self._load_seconds,
-                num_bytes=self._sizes.num_bytes,
-                budget_bytes=self._budget,
-                num_adapters=len(self._sizes),
-            )
+        """Without the lock, under which files are deleted: the engine asks on every step. Each
+        number is true of a moment, not all of the same one."""
+        return TierStats(
+            hits=self._hits,
+            misses=self._misses,
+            evictions=self._evictions,
+            loads=self._loads,
+            load_seconds=self._load_seconds,
+            num_bytes=self._sizes.num_bytes,
+            budget_bytes=self._budget,
+            num_adapters=len(self._sizes),
+        )
 
     def _name(self, digest: str) -> str:
         return f"{digest}-{self._variant}{SUFFIX}"

@@ -47,6 +47,8 @@ class AdapterRegistry:
         self._current[name] = versions[current]
         self._aliases[name] = dict(aliases or {})
         self._visibility[name] = visibility
+        # Last: a thread that sees it sees what it stands for.
+        self.revision += 1
 
     def unregister(self, name: str) -> None:
         self._index(name, {})
@@ -55,6 +57,7 @@ class AdapterRegistry:
         self._aliases.pop(name, None)
         self._visibility.pop(name, None)
         self._ends.pop(name, None)
+        self.revision += 1
 
     def set_end(self, name: str, expires_at: int | None) -> None:
         """Unix seconds from which a registered name is gone; None is never."""
@@ -158,7 +161,6 @@ class AdapterRegistry:
 
     def _index(self, name: str, versions: Mapping[int, AdapterRef]) -> None:
         """Costs as much as has changed of the versions."""
-        self.revision += 1
         before, after = set(self._versions.get(name, {}).values()), set(versions.values())
         for ref in before - after:
             left = tuple(one for one in self._named[ref.digest] if one != ref)

@@ -56,8 +56,9 @@ class PinBoard:
         refs, held = self._fitting()
         for lost in sorted((self._held.keys() & self._names) - held.keys()):
             log.warning("pin_over_limit", adapter=lost, limit_bytes=self._budget)
-        self.revision += held != self._held
+        is_news = held != self._held
         self._held = held
+        self.revision += is_news  # Last: a thread that sees it sees what it stands for.
         self._pin(refs)
 
     def is_held(self, name: str) -> bool:

@@ -112,6 +112,25 @@ def test_it_tells_what_it_has_and_that_this_has_changed(tmp_path: Path, compiles
     assert of_another_base.digests() == []
 
 
+def test_its_numbers_wait_for_no_disk(
+    tmp_path: Path, compiles: Compiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = cache_at(tmp_path, compiles)
+    read(cache, 1)
+    asking = threading.Thread(target=cache.stats, daemon=True)
+    unlink = Path.unlink
+
+    def slow_unlink(path: Path, missing_ok: bool = False) -> None:
+        asking.start()
+        asking.join(5.0)
+        assert not asking.is_alive(), "the engine would stand still"
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", slow_unlink)
+    cache.drop(ref(1).digest)
+    assert not asking.is_alive()
+
+
 def test_an_open_file_survives_its_eviction(tmp_path: Path, compiles: Compiles) -> None:
     cache = cache_at(tmp_path / "cache", compiles, size_of_one(tmp_path, compiles))
     with cache.open(ref(1)) as file:

@@ -1,9 +1,11 @@
 import asyncio
+from collections import UserDict
 from dataclasses import replace
 
 import pytest
 
 from service.adapters.registry import AdapterRegistry
+from service.adapters.shares import Shares
 from service.core import AdapterRef
 from service.errors import ModelNotFound
 
@@ -136,3 +138,17 @@ def test_its_revision_tells_that_a_name_leads_elsewhere(registry: AdapterRegistr
     registry.unregister("a")
     seen.append(registry.revision)
     assert seen == sorted(set(seen))
+
+
+def test_whoever_sees_its_revision_sees_what_it_stands_for(registry: AdapterRegistry) -> None:
+    before, seen = registry.revision, set[int]()
+
+    class Aliases(UserDict[str, Shares]):
+        """A thread may look while they are taken over."""
+
+        def __getitem__(self, alias: str) -> Shares:
+            seen.add(registry.revision)
+            return super().__getitem__(alias)
+
+    registry.register("a", {1: ref(1, "1")}, 1, Aliases({"stable": ((1, 1),)}))
+    assert seen == {before} != {registry.revision}

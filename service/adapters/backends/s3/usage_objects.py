@@ -8,6 +8,9 @@ from service.adapters.backends.s3.failures import Damaged
 from service.adapters.backends.usage import Rows, Usage, UsageKey, add_row
 from service.adapters.backends.usage_rows import MAX_ROWS, damaged, decode_rows, encode_rows
 
+_NUM_DAYS = 3
+"""Kept in memory: today, and those before it of which something may be tried again."""
+
 
 class UsageObjects:
     def __init__(self, bucket: Bucket, process: str, max_rows: int = MAX_ROWS) -> None:
@@ -15,18 +18,21 @@ class UsageObjects:
         self._bucket = bucket
         self._process = process
         self._max_rows = max_rows
-        self._day = date.min
-        self._total: dict[UsageKey, Usage] = {}
-        """Of that day, what this process has written; the bucket may have it from a call that
-        failed."""
+        self._totals: dict[date, Rows] = {}
+        """By day, what this process knows that it has written: the bucket may have more,
+        from a call that failed."""
 
     def add(self, day: date, rows: Rows) -> None:
         key = f"usage/{day.isoformat()}/{self._process}.json"
-        total = dict(self._total) if day == self._day else dict(self._read(key, day))
+        if day not in self._totals:
+            self._totals[day] = self._read(key, day)
+            if len(self._totals) > _NUM_DAYS:
+                del self._totals[next(one for one in self._totals if one != day)]
+        total = dict(self._totals[day])
         for row, usage in rows.items():
             add_row(total, row, usage, self._max_rows)
         self._bucket.put(key, encode_rows(total))
-        self._day, self._total = day, total
+        self._totals[day] = total
 
     def read(self, day: date) -> Rows:
         total: dict[UsageKey, Usage] = {}

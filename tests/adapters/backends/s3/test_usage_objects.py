@@ -1,6 +1,6 @@
 """Usage in a bucket that is away for a while: nothing is counted twice, and nothing is lost."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
@@ -29,6 +29,27 @@ def test_what_was_written_though_nobody_said_so_is_not_counted_twice(
         usage.add(DAY, {KEY: ONE})
     assert UsageObjects(bucket, "y").read(DAY) == {KEY: ONE + ONE}, "it has arrived"
     usage.add(DAY, {KEY: ONE})
+    assert usage.read(DAY) == {KEY: ONE + ONE}
+
+
+def test_nor_if_it_was_the_first_of_its_day_and_the_next_day_has_begun(
+    s3: S3Server, location: BucketLocation, bucket: Bucket
+) -> None:
+    client = s3_client(S3Endpoint(s3.url), S3Pace(num_attempts=1))
+    usage = UsageObjects(Bucket(client, location, pause_s=0), "x")
+    s3.answers_to_lose = 1
+    with pytest.raises(StoreUnavailable):
+        usage.add(DAY, {KEY: ONE})
+    assert UsageObjects(bucket, "y").read(DAY) == {KEY: ONE}, "it has arrived"
+    usage.add(DAY + timedelta(days=1), {KEY: ONE})
+    usage.add(DAY, {KEY: ONE})
+    assert usage.read(DAY) == {KEY: ONE}
+
+
+def test_days_of_long_ago_are_read_anew(bucket: Bucket) -> None:
+    usage = UsageObjects(bucket, "x")
+    for number in (0, 1, 2, 3, 4, 0):
+        usage.add(DAY + timedelta(days=number), {KEY: ONE})
     assert usage.read(DAY) == {KEY: ONE + ONE}
 
 
