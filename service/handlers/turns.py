@@ -68,13 +68,17 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if not self._waiting.remove(tenant, turn):
+            if turn.cancelled():
+                self._waiting.remove(tenant, turn)
+            else:
                 self._give_back()  # it was given the turn and is gone before it knew
             raise
 
     def _give_back(self) -> None:
         """Handed on at once: nobody who comes now overtakes those who wait."""
-        if self._waiting:
-            self._waiting.pop().set_result(None)
-        else:
-            self._num_free += 1
+        while self._waiting:
+            turn = self._waiting.pop()
+            if not turn.cancelled():  # its task may not have run since
+                turn.set_result(None)
+                return
+        self._num_free += 1

@@ -76,6 +76,24 @@ def test_who_is_gone_before_or_as_it_is_its_turn_hands_it_on() -> None:
     run(scenario)
 
 
+def test_who_leaves_is_not_troubled_by_who_is_cancelled_at_the_same_moment() -> None:
+    async def scenario() -> None:
+        shop = Workshop(1)
+        tasks = first, second, last = [asyncio.create_task(shop.work(one)) for one in "abc"]
+        await asyncio.sleep(0)
+        first.cancel()
+        second.cancel()  # the first runs, and gives its turn back, before the second does
+        shop.done.set()
+        await asyncio.wait(tasks)
+        assert first.cancelled()
+        assert second.cancelled()
+        await last
+        assert shop.began == ["a", "c"]
+        await shop.work("d")
+
+    run(scenario)
+
+
 class SlowCompiler(HashCompiler):
     def __init__(self) -> None:
         self.may_end = threading.Event()
