@@ -1,5 +1,6 @@
 """s3://: the files of an adapter below a prefix, or an archive by its key."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ class BucketSource:
                     await target.write(data)
                     num_bytes += len(data)
             finally:
-                body.close()
+                # Not here: it waits for a read that is under way, which nothing can stop.
+                asyncio.get_running_loop().run_in_executor(None, body.close)
             if num_bytes < entry.num_bytes:
                 raise Interrupted(f"{self.shown} ended before its end.")
 

@@ -16,6 +16,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The IP addresses of a host."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
+_INNER = tuple(map(IPv6Network, ("::/96", "64:ff9b:1::/48", "fec0::/10")))
+"""Ways to a network's own addresses, which `ipaddress` takes for public."""
 
 
 def is_listed(url: httpx.URL, hosts: Sequence[str]) -> bool:
@@ -88,7 +90,8 @@ def is_allowed(address: str, networks: Sequence[Network]) -> bool:
     parsed = _innermost(ip_address(address.partition("%")[0]))
     if any(parsed.version == one.version and parsed in one for one in networks):
         return True
-    return parsed.is_global and not parsed.is_multicast
+    is_inner = any(parsed.version == one.version and parsed in one for one in _INNER)
+    return parsed.is_global and not parsed.is_multicast and not is_inner
 
 
 def _innermost(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

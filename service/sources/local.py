@@ -2,8 +2,6 @@
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,15 +50,14 @@ class LocalSource:
         return parts, {one.name for one in path.iterdir()} if path.is_dir() else None
 
     async def _copy(self, parts: tuple[str, ...], file: str | None, target: Target) -> None:
-        with _opened(self._root, parts) as opened:
+        with await to_thread.run_sync(_open, self._root, parts) as opened:
             await target.begin(file)
             while data := await to_thread.run_sync(opened.read, _CHUNK_BYTES):
                 await target.write(data)
             await target.end()
 
 
-@contextmanager
-def _opened(root: Path, parts: tuple[str, ...]) -> Iterator[BinaryIO]:
+def _open(root: Path, parts: tuple[str, ...]) -> BinaryIO:
     """Step by step, none of them a link: whoever may write below the root may also have put one
     there since it was looked at."""
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
@@ -71,9 +68,10 @@ def _opened(root: Path, parts: tuple[str, ...]) -> Iterator[BinaryIO]:
             folder = inner
         # Or to open a pipe would wait for who writes into it.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        with os.fdopen(os.open(parts[-1], flags, dir_fd=folder), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise SourceFailed("It is not a regular file.")
-            yield file
+        file = os.open(parts[-1], flags, dir_fd=folder)
     finally:
         os.close(folder)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return os.fdopen(file, "rb")
+    os.close(file)
+    raise SourceFailed("It is not a regular file.")

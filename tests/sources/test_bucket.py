@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +134,52 @@ def test_a_broken_connection_is_continued_where_it_broke(
     assert not cuts
     assert target.files == FILES
     assert target.num_rewinds == 0
+
+
+class StallingBody:
+    """Of one lock, like the sockets of urllib3: closing waits for the read."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.is_read, self.go_on = threading.Event(), threading.Event()
+        self.was_let_go_on = False
+
+    def read(self, _: int) -> bytes:
+        with self.lock:
+            self.is_read.set()
+            self.was_let_go_on = self.go_on.wait(10)
+        return b""
+
+    def close(self) -> None:
+        with self.lock:
+            pass
+
+
+class StallingClient:
+    def __init__(self, body: StallingBody) -> None:
+        self.body = body
+
+    def head_object(self, **_: str) -> dict[str, Any]:
+        return {"ContentLength": 5, "ETag": '"a"'}
+
+    def get_object(self, **_: str) -> dict[str, Any]:
+        return {"Body": self.body}
+
+
+def test_nobody_waits_for_a_read_that_nobody_wants_any_more(target: MemoryTarget) -> None:
+    body = StallingBody()
+    address: Any = parse_address("s3://bucket/a.zip")
+
+    async def main() -> None:
+        source = BucketSource(address, StallingClient(body), ("bucket",), QUICK)
+        fetching = asyncio.create_task(source.fetch(target))
+        await asyncio.to_thread(body.is_read.wait, 10)
+        fetching.cancel()
+        await asyncio.wait({fetching})
+        body.go_on.set()
+
+    asyncio.run(main())
+    assert body.was_let_go_on, "the event loop stood still until the read was over"
 
 
 def test_a_server_that_is_away(bucket: str, target: MemoryTarget, proxy: FaultProxy) -> None:

@@ -75,6 +75,18 @@ def test_a_file_in_the_folder_may_not_lead_elsewhere(root: Path, target: MemoryT
     assert not target.files["adapter_config.json"].startswith(b"root")
 
 
+def test_a_folder_for_a_file_stays_open_no_longer_than_it_is_looked_at(
+    root: Path, target: MemoryTarget
+) -> None:
+    weights = root / "team" / "a" / "adapter_model.safetensors"
+    weights.unlink()
+    weights.mkdir()
+    with pytest.raises(SourceFailed, match="regular file"):
+        fetch("team/a", root, target)
+    opened = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
+    assert str(weights) not in opened
+
+
 def test_a_folder_that_becomes_a_link_after_it_was_looked_at(
     root: Path, target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
