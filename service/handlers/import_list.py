@@ -24,16 +24,20 @@ class Import:
     view: ImportView
     scheme: str
     task: "asyncio.Task[None] | None" = None
+    is_stopping: bool = False
     is_told: bool = False
     """Whether the others know how it has ended."""
 
     def stop(self) -> None:
-        """Not at once: a task that is cancelled before its first step never learns of it."""
+        """Not at once: a task that is cancelled before its first step never learns of it. And only
+        once, however often it is asked for: the task cleans up after the first time."""
         asyncio.get_running_loop().call_soon(self._cancel)
 
     def _cancel(self) -> None:
-        if self.task is not None and self.view.state.is_stoppable:
-            self.task.cancel()
+        if self.task is None or self.is_stopping or not self.view.state.is_stoppable:
+            return
+        self.is_stopping = True
+        self.task.cancel()
 
 
 class ImportList:
@@ -67,6 +71,8 @@ class ImportList:
         """Raises `StoreUnavailable` if only another replica may know it."""
         if one := self._own.get(import_id):
             return one.view
+        if not import_id.isalnum():  # it would be another key of the board
+            return None
         notice = await self._board.get(import_id)
         return None if notice is None else _view(notice)
 

@@ -42,6 +42,9 @@ from service.tenancy import Principal, qualified
 
 log = structlog.get_logger(__name__)
 
+_MAX_REVISION = 256
+"""Characters; an ETag is as long as its server likes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImportPace:
@@ -169,7 +172,7 @@ class ImportService:
         self, one: Import, source: Source, staging: Staging, wanted: Wanted
     ) -> PublishResult:
         try:
-            revision = await self._fetch(one, source, staging)
+            revision = (await self._fetch(one, source, staging))[:_MAX_REVISION]
         except BaseException:
             await self._adapters.intake.discard(staging)
             raise

@@ -115,6 +115,34 @@ def test_the_one_that_runs_it_stops_it(board: SharedBoard, monkeypatch: pytest.M
     asyncio.run(main())
 
 
+def test_who_is_asked_twice_to_stop_cleans_up_once() -> None:
+    async def main() -> None:
+        is_clean = []
+
+        async def fetch() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.01)
+                is_clean.append(True)
+
+        one = Import(view("i1", **FETCHING), "hf", asyncio.create_task(fetch()))
+        await asyncio.sleep(0)
+        one.stop()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        one.stop()
+        await asyncio.wait({one.task} if one.task else set())
+        assert is_clean == [True]
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_an_id_is_not_looked_for(board: SharedBoard) -> None:
+    board.records["i1:alive"] = {"tenant": "t"}
+    assert asyncio.run(ImportList(board, 60.0).find("i1:alive")) is None
+
+
 def test_an_end_is_told_until_it_is_known(
     board: SharedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,20 @@ def test_a_file_that_is_begun_anew_is_counted_once(importing: Importing) -> None
     assert importing.is_clean()
 
 
+def test_a_long_etag_is_not_kept_whole(importing: Importing) -> None:
+    importing.server.paths["/a.zip"] = File(archive(), etag=f'"{"x" * 1000}"')
+
+    async def scenario() -> None:
+        view = await importing.done(importing.server.url("/a.zip"))
+        assert view.state is ImportState.READY
+        assert len(view.revision) == 256
+
+    importing.run(scenario)
+    origin = importing.origin("a", 1)
+    assert origin is not None
+    assert len(origin.revision) == 256
+
+
 def test_a_staging_folder_forgets_what_is_begun_anew(importing: Importing) -> None:
     async def scenario() -> None:
         intake = importing.house.service.intake

@@ -15,7 +15,14 @@ _TELL = """
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
 redis.call('SET', KEYS[2], 1, 'PX', ARGV[5])
 redis.call('ZADD', KEYS[4], ARGV[3], ARGV[2])
-redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - ARGV[6])
+-- Of older ones only those stay that run: whoever imports in a loop does not fill Redis.
+local start = string.sub(KEYS[1], 1, -1 - #ARGV[2])
+for _, id in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1 - ARGV[6])) do
+  if redis.call('EXISTS', start .. id .. ':alive') == 0 then
+    redis.call('DEL', start .. id, start .. id .. ':stop')
+    redis.call('ZREM', KEYS[4], id)
+  end
+end
 redis.call('PEXPIRE', KEYS[4], ARGV[4])
 return redis.call('EXISTS', KEYS[3])
 """
@@ -24,9 +31,9 @@ _GET = """
 return {redis.call('GET', KEYS[1]), redis.call('EXISTS', KEYS[2])}
 """
 _LIST = """
--- KEYS imports of the tenant; ARGV what keys of imports begin with
+-- KEYS imports of the tenant; ARGV what keys of imports begin with, how many are shown
 local found = {}
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], -ARGV[2], -1)) do
   local record = redis.call('GET', ARGV[1] .. id)
   if record then
     found[#found + 1] = {record, redis.call('EXISTS', ARGV[1] .. id .. ':alive')}
@@ -61,7 +68,7 @@ class RedisImportBoard:
 
     async def of_tenant(self, tenant: str) -> Sequence[Notice]:
         start = self._link.key("import:")
-        found = await self._link.acall(_LIST, [f"imports:{tenant}"], [start])
+        found = await self._link.acall(_LIST, [f"imports:{tenant}"], [start, MAX_SHOWN])
         return [Notice(json.loads(record), bool(is_alive)) for record, is_alive in found]
 
     async def ask_to_stop(self, import_id: str) -> None:

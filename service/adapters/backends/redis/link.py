@@ -17,7 +17,8 @@ Redis by mistake do not read each other's records:
     import:<id>                 text: JSON, how an import goes; as long as the settings say
     import:<id>:alive           text: its replica has lately told so; 10 s
     import:<id>:stop            text: somebody asks to stop it; as long as the import
-    imports:<tenant>            sorted set: import → when it began (s); as long as the import
+    imports:<tenant>            sorted set: import → when it began (s), of the latest and of those
+                                that run; as long as the import
 
 Times are what remains after the last change; the epoch and the mirror stay. A process is a replica
 since its last start. Scripts are in `scripts.py` and `counter_scripts.py`. They use several keys at

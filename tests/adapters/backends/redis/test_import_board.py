@@ -105,6 +105,29 @@ def test_of_many_the_latest_are_shown(connect: Connect, monkeypatch: pytest.Monk
     run(scenario, link)
 
 
+def test_of_many_the_oldest_go_once_they_do_not_run(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_board, "MAX_SHOWN", 1)
+    slow, quick = connect("one"), connect("two", pace=QUICK)
+    running, over = RedisImportBoard(slow, 60.0), RedisImportBoard(quick, 60.0)
+
+    async def scenario() -> None:
+        await running.tell("i1", "t", record(1))
+        await over.tell("i2", "t", record(2))
+        await over.ask_to_stop("i2")
+
+        async def until_gone() -> None:
+            while await over.get("i2") is not None:
+                await running.tell("i3", "t", record(3))
+
+        await asyncio.wait_for(until_gone(), 20)
+        assert await running.get("i1") is not None
+        assert not await over.tell("i2", "t", record(2)), "nor does anybody ask to stop it"
+
+    run(scenario, slow, quick)
+
+
 def test_without_redis_nothing_is_known(connect: Connect, proxy: FaultProxy) -> None:
     link = connect()
     board = RedisImportBoard(link, 60.0)
