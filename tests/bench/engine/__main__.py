@@ -5,7 +5,7 @@ the plot of all classes.
 """
 
 import argparse
-import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -67,6 +67,8 @@ def main() -> None:
     if unknown := {*numbers} - {*BARS} or {*bases} - {*BASES}:
         parser.error(f"unknown: {', '.join(map(str, unknown))}")
     logging.disable_progress_bar()
+    # So that servers end with who started them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     load = QUICK if given.quick else Workload()
     if given.page_only:
         write_page(given.results, load)
@@ -80,9 +82,9 @@ def main() -> None:
 
 def run(setup: Setup, numbers: list[int], results: Path) -> list[str]:
     """What has failed; a bar that does is no reason to go without the others."""
-    missed, failed, load_average = [], [], os.getloadavg()
+    missed, failed, here = [], [], Circumstances.here()
     for number in numbers:
-        circumstances = Circumstances.here(load_average)
+        circumstances = here.before_a_bar()
         say(f"\n{number}. {title(number)}\n   {circumstances}")
         started, figures = perf_counter(), []
         try:

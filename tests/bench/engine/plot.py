@@ -20,7 +20,7 @@ def draw(results: Results, path: Path) -> None:
             for figure in bar.figures:
                 if (margin := figure.margin) is not None:
                     rows.setdefault(f"{number}. {figure.name}", {})[name] = min(margin, _MOST)
-    labels = sorted(rows, key=lambda label: int(label.split(".")[0]), reverse=True)
+    labels = sorted(rows, key=lambda label: int(label.split(".")[0]))[::-1]
     thickness = 0.8 / max(len(results), 1)
     style: Any = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 8}
     with mpl.rc_context(style):

@@ -1,8 +1,9 @@
 """Results of one class of machines: a JSON file each, to which every run adds what it measured."""
 
 import json
+import os
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -34,16 +35,20 @@ class Circumstances:
     versions: dict[str, str]
 
     @classmethod
-    def here(cls, load_average: tuple[float, float, float]) -> "Circumstances":
+    def here(cls) -> "Circumstances":
+        """When the benchmark begins."""
         versions = {name: metadata.version(name) for name in ("torch", "transformers")}
         return cls(
             ", ".join([machine_class(), *_gpus()]),
-            load_average,
-            psutil.cpu_percent(_LOOK_S),
+            os.getloadavg(),
+            0.0,
             _commit(),
             datetime.now(UTC).date().isoformat(),
             {"python": python_version(), **versions},
         )
+
+    def before_a_bar(self) -> "Circumstances":
+        return replace(self, busy_percent=psutil.cpu_percent(_LOOK_S))
 
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 
@@ -161,7 +162,7 @@ class Setup:
         for name, rank in ranks.items():
             folder = self.adapter_folder(base, name)
             if not folder.exists():
-                seed = sum(name.encode())
+                seed = crc32(name.encode())
                 size = self.load.sizes[base]
                 make_adapter(size, folder, seed, rank, dtype=torch.bfloat16)
         return list(ranks)

@@ -47,3 +47,12 @@ def test_a_bar_that_fails_is_told_and_the_next_one_runs(
     assert run(setup, [1, 2], tmp_path) == ["1. Broken"]
     (bars,) = load_results(tmp_path).values()
     assert list(bars) == [2]
+
+
+def test_no_two_adapters_have_the_same_content(tmp_path: Path) -> None:
+    """A store would keep them once, and a step would have fewer adapters than it seems."""
+    setup = Setup(tmp_path, ("base-s",), QUICK)
+    names = [*setup.same_rank("base-s", 32), *setup.mixed_rank("base-s")]
+    folders = (setup.adapter_folder("base-s", name) for name in names)
+    contents = {(folder / "adapter_model.safetensors").read_bytes() for folder in folders}
+    assert len(contents) == len(names)
