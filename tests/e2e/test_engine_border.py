@@ -84,6 +84,7 @@ def test_a_stream_left_in_its_middle_starts_at_most_one_more_step(service: Gated
 def test_who_leaves_the_queue_is_never_computed(service: Gated, stream: bool) -> None:
     service.steps.shut()
     running = Caller(service, n=4)  # Takes every place of the batch.
+    wait_until(lambda: service.engine.num_open == 4, SECONDS)
     queued_prompt = [101, 102, 103, 104]
     Caller(service, stream=stream, prompt=queued_prompt, n=2).leave()
     wait_until(lambda: service.engine.num_open <= 4, SECONDS)

@@ -101,11 +101,12 @@ def new_key(server: Server, **fields: Any) -> tuple[str, dict[str, str]]:
     return key["id"], {"Authorization": f"Bearer {key['secret']}"}
 
 
-def check_nothing_changes(server: Server, key_id: str, folder: Path) -> None:
+def check_nothing_changes(server: Server, name: str, key_id: str, folder: Path) -> None:
+    """`name` is known to the server."""
     refused = [
         server.upload("late", folder),
-        server.client.patch("/v1/adapters/task", json={"aliases": {"x": 1}}),
-        server.client.delete("/v1/adapters/task"),
+        server.client.patch(f"/v1/adapters/{name}", json={"aliases": {"x": 1}}),
+        server.client.delete(f"/v1/adapters/{name}"),
         server.client.post("/v1/keys", json={"role": "use"}),
         server.client.delete(f"/v1/keys/{key_id}"),
         server.client.post("/v1/tenants", json={"name": "team-b"}),
@@ -153,7 +154,7 @@ def test_two_replicas_are_one_service(pair: Pair, tmp_path: Path) -> None:
     assert one.metric("repertoire_redis_up") == 0
     for server in pair.servers:
         assert is_served(server, "task", **key)
-        check_nothing_changes(server, key_id, tmp_path / "1")
+        check_nothing_changes(server, "task", key_id, tmp_path / "1")
         assert server.client.get("/v1/audit").status_code == 200
         assert server.client.get("/v1/usage").status_code == 200
 
@@ -195,7 +196,7 @@ def test_a_store_that_is_away_is_not_taken_for_an_empty_one(pair: Pair, tmp_path
     for server in pair.servers:
         assert is_served(server, "away", **key)
         assert server.client.get("/v1/adapters/away").status_code == 200
-        check_nothing_changes(server, key_id, folder)
+        check_nothing_changes(server, "away", key_id, folder)
         assert server.client.get("/v1/audit").status_code == 503
         assert server.client.get("/v1/usage").status_code == 503
     assert is_served(one, "cold"), "its disk has it"

@@ -80,7 +80,9 @@ class FleetCounters:
         told_at = self._clock()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._link.pace.heartbeat_s)
+                # `wait_for` of Python 3.11 may swallow the cancellation.
+                async with asyncio.timeout(self._link.pace.heartbeat_s):
+                    await self._changed.wait()
             self._changed.clear()
             status = self._link.status
             is_another = (status.num_ups, status.epoch) != (known.num_ups, known.epoch)
