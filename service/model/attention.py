@@ -178,19 +178,16 @@ class PagedAttention:
         out = rows.new_empty(*rows.shape[:2], values.shape[-1])
         kernels = self._context.kernels
         if kernels is not None and kernels.attention.takes(rows, keys, values):
-            cache = self._store.layer(layer)
-            short = self._context.short_segments
+            cache, table = self._store.layer(layer), self._context.kernel_rows
             kernels.attention.write_and_attend(
-                short, index, rows, keys, values, cache, out, options
+                table, index, rows, keys, values, cache, out, options
             )
-            chunks = [[one] for one in self._context.long_segments]
         else:
             self._store.write(layer, index, keys, values)
-            chunks = self._chunks()
-        for chunk in chunks:
-            first = chunk[0].first_row
-            found = self._attend_chunk(layer, chunk, rows, options)
-            out[first : first + len(found)] = found
+            for chunk in self._chunks():
+                first = chunk[0].first_row
+                found = self._attend_chunk(layer, chunk, rows, options)
+                out[first : first + len(found)] = found
         add_adaptions(out, rows, layer, self._context)
         return out[None], None
 

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import not_
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from service.core import NO_SLOT
 from service.model.kernels import Kernels, TermKernel
 from service.step import Segment, Step, VirtualRow
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +40,6 @@ def runs_of(row_slot: list[int], row_task: list[int] | None = None) -> list[Slot
     return runs
 
 
-def split(
-    items: list[T], num_rows: Callable[[T], int], limit: int | None
-) -> tuple[list[T], list[T]]:
-    """Those that have at most `limit` rows, and the others. None = no limit."""
-    if limit is None:
-        return items, []
-    is_short = [num_rows(one) <= limit for one in items]
-    return list(compress(items, is_short)), list(compress(items, map(not_, is_short)))
-
-
 @dataclass(frozen=True, slots=True)
 class RowRuns:
     """The rows that one kind of site sees: all of the step, or those whose logits are wanted."""
@@ -71,11 +59,14 @@ class RowRuns:
         cls, row_slot: list[int], row_task: list[int] | None, kernel: TermKernel | None
     ) -> "RowRuns":
         runs = runs_of(row_slot, row_task)
-        limit = 0 if kernel is None else kernel.max_run_rows
-        short, long = split(runs, lambda run: run.stop - run.start, limit)
-        table = kernel and kernel.runs([(run.slot, run.start, run.stop) for run in short])
         slots = frozenset(run.slot for run in runs)
-        return cls(len(row_slot), tuple(runs), slots, table, tuple(long))
+        if kernel is None:
+            return cls(len(row_slot), tuple(runs), slots, long=tuple(runs))
+        limit = kernel.max_run_rows
+        is_short = [limit is None or run.stop - run.start <= limit for run in runs]
+        short = kernel.runs([(run.slot, run.start, run.stop) for run in compress(runs, is_short)])
+        long = compress(runs, map(not_, is_short))
+        return cls(len(row_slot), tuple(runs), slots, short, tuple(long))
 
 
 def by_rows(segments: list[Segment], value: Callable[[Segment], int]) -> list[int]:
@@ -99,10 +90,8 @@ class StepContext:
     """For sites that see only the rows whose logits are wanted."""
     segments: list[Segment] = field(default_factory=list)
     num_decode: int = 0
-    short_segments: Any = None
-    """Segments for the kernel, in its layout: the decode rows above all."""
-    long_segments: list[Segment] = field(default_factory=list)
-    """The others; all of them where there is no kernel."""
+    kernel_rows: Any = None
+    """Rows of the segments for the kernel of attention, in its layout."""
     virtual_rows: list[VirtualRow] = field(default_factory=list)
     tables: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
     """By slot: what resident adapters do beside the sites; kept by the pool from step to step."""
@@ -130,28 +119,23 @@ class StepContext:
         )
         self.segments = step.segments
         self.num_decode = step.num_decode
-        self._split_segments()
+        attention = None if self.kernels is None else self.kernels.attention
+        self.kernel_rows = attention and attention.rows(step.segments)
         self.virtual_rows = step.virtual_rows
         self.final_lens = by_rows(step.segments, lambda one: max(one.final_len, one.end))
         self.write_index = write_index
         self.block_tables.clear()
         self.masks.clear()
 
-    def begin_captured(self, rows: RowRuns, segments: Any, write_index: torch.Tensor) -> None:
+    def begin_captured(self, rows: RowRuns, kernel_rows: Any, write_index: torch.Tensor) -> None:
         """A step of single rows that is repeated on these very tensors, whose logits are all
-        wanted; `segments` in the kernel's layout."""
+        wanted."""
         self.rows = self.wanted = rows
-        self.segments, self.long_segments, self.virtual_rows = [], [], []
-        self.short_segments = segments
+        self.segments, self.virtual_rows = [], []
+        self.kernel_rows = kernel_rows
         self.write_index = write_index
         self.block_tables.clear()
         self.masks.clear()
-
-    def _split_segments(self) -> None:
-        kernel = None if self.kernels is None else self.kernels.attention
-        limit = 0 if kernel is None else kernel.max_segment_rows
-        short, self.long_segments = split(self.segments, lambda one: one.num_rows, limit)
-        self.short_segments = kernel and kernel.rows(short)
 
 
 def _tasks_of(step: Step) -> list[int] | None:

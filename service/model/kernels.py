@@ -62,13 +62,8 @@ class AttentionKernel(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
-    @property
-    def max_segment_rows(self) -> int | None:
-        """Longer segments are left to torch; None: no segment is too long."""
-
     def rows(self, segments: Sequence[Segment]) -> Any:
-        """Rows of a step, made once and read at every layer: all of these segments, none longer
-        than `max_segment_rows`."""
+        """Rows of a step, made once and read at every layer: all of these segments."""
 
     def takes(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool: ...
 

@@ -72,8 +72,6 @@ class RowTable:
 
 
 class NativeAttention:
-    max_segment_rows = None
-
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._run = getattr(library, _FUNCTIONS[dtype])
@@ -104,8 +102,7 @@ class NativeAttention:
         out: torch.Tensor,
         options: dict[str, Any],
     ) -> None:
-        """Store `key`, `value` `[T, heads, dim]` of every row at `slots [T]`, then set the rows of
-        the table in `out [T, H, Dv]`, contiguous. Options by transformers' names."""
+        """As `AttentionKernel` says."""
         call = self._call
         sinks = _floats(options.get("s_aux"))
         slopes = _floats(options.get("alibi_slopes"))

@@ -61,8 +61,6 @@ class RowTiles:
 
 
 class TritonAttention:
-    max_segment_rows = None
-
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype = dtype
         self._device = device
