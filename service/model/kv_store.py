@@ -81,10 +81,15 @@ class KVStore:
         return picked.view(blocks.shape[0], -1, *rows.shape[1:])
 
 
+def largest(dtype: torch.dtype) -> float:
+    """What a number in the store may be at most."""
+    return min(_LARGEST, torch.finfo(dtype).max)
+
+
 def _bounded(rows: torch.Tensor) -> torch.Tensor:
     """An adapter may overflow. What it leaves in a block is gathered with other sequences' rows and
     hidden by a mask, which hides neither NaN nor a product that becomes infinite."""
-    limit = min(_LARGEST, torch.finfo(rows.dtype).max)
+    limit = largest(rows.dtype)
     return rows.nan_to_num(nan=0.0).clamp_(-limit, limit)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import structlog
 import torch
 
-from service.model import attention_twin, terms_twin
 from service.model.kernels import Kernels
 from service.model.native.attention import NativeAttention
 from service.model.native.build import BuildFailed, build_library
 from service.model.native.terms import NativeTerms
+from service.model.twins import wrong_kernel
 
 log = structlog.get_logger(__name__)
 
@@ -29,11 +29,7 @@ def load_native(folder: Path, dtype: torch.dtype, device: torch.device) -> Kerne
         log.warning("native_kernels_missing", reason=str(error))
         return None
     native = Kernels(NativeTerms(library, dtype), NativeAttention(library, dtype))
-    for name, is_equal in (
-        ("terms", terms_twin.equals(native.terms, device)),
-        ("attention", attention_twin.equals(native.attention, device)),
-    ):
-        if not is_equal:
-            log.warning("native_kernel_wrong", kernel=name, reason="it differs from its twin")
-            return None
+    if wrong := wrong_kernel(native, device):
+        log.warning("native_kernel_wrong", kernel=wrong, reason="it differs from its twin")
+        return None
     return native

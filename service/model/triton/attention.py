@@ -10,14 +10,13 @@ from typing import Any
 import torch
 
 from service.model.kernels import LayerCache
+from service.model.kv_store import largest
 from service.model.triton import attention_kernels as kernels
 from service.step import Segment
 
 _BLOCK_POSITIONS = 64
 _PROMPT_ROWS = 16
 """Rows of a tile of a prompt."""
-_LARGEST = 1e15
-"""As in model/kv_store.py."""
 _PROGRAMS = 264
 """Twice the multiprocessors of a large GPU: with fewer tiles than that, positions are split."""
 _MAX_SPLITS = 16
@@ -101,7 +100,7 @@ class TritonAttention:
             cache.keys,
             cache.values,
             slots,
-            min(_LARGEST, torch.finfo(self.dtype).max),
+            largest(self.dtype),
             *key.stride()[:2],
             *value.stride()[:2],
             KV_HEADS=kv_heads,

@@ -15,6 +15,7 @@ import torch
 
 from service.core import NO_SLOT
 from service.model.context import RowRuns, StepContext
+from service.model.lanes.ragged import write_index
 from service.model.triton.attention import RowTiles
 from service.model.triton.terms import TritonTerms
 from service.step import Step
@@ -56,11 +57,7 @@ class _Buffers:
         """Rows that the step does not have belong to nobody and are stored nowhere."""
         num_rows, longest = self.blocks.shape
         spare = num_rows - len(step.token_ids)
-        places = [
-            one.block_table[one.context_len // block_size] * block_size
-            + one.context_len % block_size
-            for one in step.segments
-        ]
+        places = write_index(step.segments, block_size)
         self.tokens.copy_(
             torch.tensor(
                 [
@@ -133,6 +130,7 @@ class DecodeGraphs:
 
     def capture_all(self) -> None:
         """Before the first step, so that none has to wait for it."""
+        self._terms.tables.flush()
         for size in reversed(self._sizes):
             self._buffers[size].rows.zero_()
             self._buffers[size].tokens.fill_(0)[2].fill_(_NOBODY)
@@ -141,7 +139,6 @@ class DecodeGraphs:
                 return
 
     def _try_capture(self, size: int, has_terms: bool) -> bool:
-        self._terms.tables.flush()
         buffers = self._buffers[size]
         ids, positions, slots = buffers.tokens
         empty = buffers.rows[:0]

@@ -4,8 +4,8 @@ is no Triton, the twins do the work alone."""
 import structlog
 import torch
 
-from service.model import attention_twin, terms_twin
 from service.model.kernels import Kernels
+from service.model.twins import wrong_kernel
 
 log = structlog.get_logger(__name__)
 
@@ -24,11 +24,7 @@ def load_triton(dtype: torch.dtype, device: torch.device) -> Kernels | None:
     if dtype not in DTYPES:
         return None
     found = Kernels(TritonTerms(dtype, device), TritonAttention(dtype, device))
-    for name, is_equal in (
-        ("terms", terms_twin.equals(found.terms, device)),
-        ("attention", attention_twin.equals(found.attention, device)),
-    ):
-        if not is_equal:
-            log.warning("triton_kernel_wrong", kernel=name, reason="it differs from its twin")
-            return None
+    if wrong := wrong_kernel(found, device):
+        log.warning("triton_kernel_wrong", kernel=wrong, reason="it differs from its twin")
+        return None
     return found
