@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import tiny_adapters as tiny
-from tests.e2e.test_fleet import OPERATOR, is_served
+from tests.e2e.test_fleet import is_served, start_all
 from tests.fault_proxy import FaultProxy
 from tests.redis_server import RedisServer, needs_redis
 from tests.s3_server import CREDENTIALS, S3Server
@@ -62,12 +62,7 @@ def pair(base_folder: Path, tmp_path: Path, s3: S3Server) -> Iterator[Pair]:
         redis = stack.enter_context(RedisServer(tmp_path))
         proxy = stack.enter_context(FaultProxy(s3.port))
         pair = Pair(base_folder, tmp_path, redis, proxy, s3.new_bucket())
-        for server in pair.servers:
-            server.start()
-            stack.callback(server.kill)
-        for server in pair.servers:
-            stack.enter_context(server)
-            server.client.headers.update(OPERATOR)
+        start_all(stack, pair.servers)
         yield pair
 
 

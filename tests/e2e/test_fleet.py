@@ -72,13 +72,18 @@ def pair(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         proxy = stack.enter_context(FaultProxy(redis.port, tls=context))
         url = f"rediss://somebody:hidden-word@127.0.0.1:{proxy.port}/0?ssl_ca_certs={trusted}"
         pair = Pair(base_folder, work, redis, url)
-        for server in pair.servers:
-            server.start()
-            stack.callback(server.kill)
-        for server in pair.servers:
-            stack.enter_context(server)
-            server.client.headers.update(OPERATOR)
+        start_all(stack, pair.servers)
         yield pair
+
+
+def start_all(stack: ExitStack, servers: Sequence[Server]) -> None:
+    """At once, each asked as an operator."""
+    for server in servers:
+        server.start()
+        stack.callback(server.kill)
+    for server in servers:
+        stack.enter_context(server)
+        server.client.headers.update(OPERATOR)
 
 
 def is_served(server: Server, model: str, **headers: str) -> bool:

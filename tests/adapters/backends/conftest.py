@@ -1,4 +1,4 @@
-"""One redis-server for a file of tests, and links whose keys no other test has."""
+"""One redis-server for a file of tests, and links whose keys no other test has; stores of two."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -8,6 +8,8 @@ import pytest
 from service.adapters.backends.redis.address import parse_address
 from service.adapters.backends.redis.link import RedisLink
 from service.adapters.backends.redis.status import LinkPace
+from service.adapters.backends.store_backends import StoreBackends
+from tests.adapters.places import Place
 from tests.fault_proxy import FaultProxy
 from tests.redis_server import RedisServer
 
@@ -44,3 +46,14 @@ def connect(server: RedisServer, proxy: FaultProxy) -> Iterator[Connect]:
     yield start
     for link in links:
         link.stop()
+
+
+@pytest.fixture
+def pair(place: Place) -> Iterator[tuple[StoreBackends, StoreBackends]]:
+    """Of two processes."""
+    both = (place.backends("x"), place.backends("y"))
+    for backends in both:
+        backends.hold.open(is_tidied=True)
+    yield both
+    for backends in both:
+        backends.hold.close()

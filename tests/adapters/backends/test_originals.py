@@ -1,6 +1,5 @@
 """`Originals`, whatever they lie on: whole or not there, and of all who decide on one, one wins."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,8 @@ from service.adapters.compiling import CompileOutcome
 from service.adapters.files import CHAT_TEMPLATE, VERSION_FILES
 from service.adapters.manifest import Manifest
 from service.errors import AdapterLoadFailed
-from tests.adapters.places import Place
 
 A, B = "a" * 64, "b" * 64
-
-
-@pytest.fixture
-def pair(place: Place) -> Iterator[tuple[StoreBackends, StoreBackends]]:
-    """Of two processes."""
-    both = (place.backends("x"), place.backends("y"))
-    for backends in both:
-        backends.hold.open(is_tidied=True)
-    yield both
-    for backends in both:
-        backends.hold.close()
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """`UsageStore`, whatever it lies on: sums of all who add, and as many rows as there may be."""
 
-from collections.abc import Iterator
 from datetime import date
-
-import pytest
 
 from service.adapters.backends.store_backends import StoreBackends
 from service.adapters.backends.usage import Usage, UsageKey
@@ -13,17 +10,6 @@ from tests.adapters.places import Place
 DAY, NEXT_DAY = date(2026, 3, 5), date(2026, 3, 6)
 KEY, BASE = UsageKey("red", "red/roman", "3"), UsageKey("red", "tiny", "")
 ONE = Usage(1, 0, 10, 4, 20, 1024)
-
-
-@pytest.fixture
-def pair(place: Place) -> Iterator[tuple[StoreBackends, StoreBackends]]:
-    """Of two processes."""
-    both = (place.backends("x"), place.backends("y"))
-    for backends in both:
-        backends.hold.open(is_tidied=True)
-    yield both
-    for backends in both:
-        backends.hold.close()
 
 
 def test_what_is_added_adds_up(pair: tuple[StoreBackends, StoreBackends], place: Place) -> None:
