@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -39,13 +40,16 @@ def assert_nothing_is_left(service: Gated) -> None:
 
 
 class Caller:
-    """A client with a connection of its own, which it can drop at any moment."""
+    """A client whose request is open in the engine, and who stays until it leaves."""
 
-    def __init__(self, service: Gated, **fields: object) -> None:
-        self._connection = httpx.Client(base_url=service.url)
-        with pytest.raises(httpx.ReadTimeout):
-            # Nothing comes: the engine stands before a gate.
-            self._connection.post("/v1/completions", json=BODY | fields, timeout=0.5)
+    def __init__(self, service: Gated, n: int = 1, **fields: object) -> None:
+        num_open = service.engine.num_open
+        # httpx would drop the connection when it is tired of waiting: this one just does not read.
+        self._connection = HTTPConnection(service.url.removeprefix("http://"))
+        headers = {"Content-Type": "application/json"}
+        body = json.dumps(BODY | {"n": n} | fields)
+        self._connection.request("POST", "/v1/completions", body, headers)
+        wait_until(lambda: service.engine.num_open == num_open + n, SECONDS)
 
     def leave(self) -> None:
         self._connection.close()
@@ -84,10 +88,9 @@ def test_a_stream_left_in_its_middle_starts_at_most_one_more_step(service: Gated
 def test_who_leaves_the_queue_is_never_computed(service: Gated, stream: bool) -> None:
     service.steps.shut()
     running = Caller(service, n=4)  # Takes every place of the batch.
-    wait_until(lambda: service.engine.num_open == 4, SECONDS)
     queued_prompt = [101, 102, 103, 104]
     Caller(service, stream=stream, prompt=queued_prompt, n=2).leave()
-    wait_until(lambda: service.engine.num_open <= 4, SECONDS)
+    wait_until(lambda: service.engine.num_open == 4, SECONDS)
     service.steps.opened.set()
     running.leave()
     assert_nothing_is_left(service)
@@ -100,7 +103,7 @@ def test_who_leaves_during_a_cold_load_is_never_computed(service: Gated, stream:
     prompt = [111, 112, 113, 114]
     service.loads.shut()
     Caller(service, model="a1", stream=stream, prompt=prompt, n=2).leave()
-    assert service.loads.arrived.is_set()
+    service.loads.wait_for_next()
     wait_until(lambda: service.engine.num_open == 0, SECONDS)
     wait_until(lambda: service.engine.stats().num_cold == 0, SECONDS)
     service.loads.opened.set()
