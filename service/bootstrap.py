@@ -59,6 +59,7 @@ from service.model.loader import (
     resolve_dtype,
 )
 from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
+from service.model.openmp import release_helpers
 from service.model.pool import AdapterPool
 from service.router_metrics import RouterMetrics, adapter_load_seconds, load_observer
 from service.settings import Settings
@@ -158,6 +159,8 @@ def build_services(settings: Settings) -> Services:
         tracer,
     )
     build = _build_info(base)
+    # The base was loaded on this thread; from here on the engine's computes.
+    release_helpers()
     return Services(
         settings=settings,
         base=base.description,

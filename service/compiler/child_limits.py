@@ -7,7 +7,7 @@ import threading
 import time
 
 from service.adapters.limits import AdapterLimits
-from service.process_limits import NICENESS, limit
+from service.process_limits import give_way, limit
 
 _PARENT_POLL_SECONDS = 0.2
 
@@ -23,7 +23,7 @@ def confine(limits: AdapterLimits, parent: int, *, data_bytes: int = 0) -> None:
     limit(resource.RLIMIT_FSIZE, limits.max_unpacked_bytes)
     limit(resource.RLIMIT_CORE, 0)
     signal.alarm(seconds)
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    give_way()
     exit_with(parent)
 
 

@@ -11,6 +11,7 @@ from service.core import AdapterRef
 from service.errors import AdapterLoadFailed, RepertoireError
 from service.model.composition import SumBuilder
 from service.model.host_adapter import HostAdapter, read_host_adapter
+from service.model.openmp import compute_alone
 
 LoadCallback = Callable[[str, HostAdapter | RepertoireError, float], None]
 """digest, adapter or the reason why not, seconds. Called on a loader thread."""
@@ -41,7 +42,9 @@ class AdapterLoader:
         self._source = source
         self._check = check
         self._pin_memory = pin_memory
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="adapter-loader")
+        self._threads = ThreadPoolExecutor(
+            num_threads, thread_name_prefix="adapter-loader", initializer=compute_alone
+        )
 
     def start(self, ref: AdapterRef, done: LoadCallback) -> None:
         self._threads.submit(self._load, ref, done)

@@ -5,13 +5,12 @@ which begins with `The template`, or `is_exhausted` when the process must not go
 """
 
 import json
-import os
 import resource
 import sys
 from functools import lru_cache
 from typing import Any
 
-from service.process_limits import NICENESS, limit
+from service.process_limits import give_way, limit
 from service.templates.environment import compile_template
 from service.templates.frames import read_frame, write_frame
 from service.templates.limits import RenderLimits
@@ -68,7 +67,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _confine(limits: RenderLimits) -> None:
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    give_way()
     limit(resource.RLIMIT_DATA, limits.memory_bytes)
     limit(resource.RLIMIT_FSIZE, 0)
     limit(resource.RLIMIT_CORE, 0)

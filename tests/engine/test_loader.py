@@ -99,3 +99,14 @@ def test_what_cannot_be_placed_fails_on_the_loader_s_thread(tmp_path: Path) -> N
     assert isinstance(result, AdapterLoadFailed)
     assert checked[0].startswith("adapter-loader")
     assert all(file.closed for file in source.opened)
+
+
+def test_its_threads_leave_the_processors_to_the_steps(tmp_path: Path) -> None:
+    source, found = Files(tmp_path), []
+    ref = source.add(host_adapter("x", {"q": factors(1, 1)}))
+
+    def check(adapter: HostAdapter) -> None:
+        found.append(torch.get_num_threads())
+
+    assert isinstance(load(source, AdapterPart(ref, 1.0), check=check), HostAdapter)
+    assert found == [1]

@@ -20,7 +20,7 @@ from service.base import Quantization
 from service.compiler.answer import answer
 from service.compiler.child_limits import confine, exit_with
 from service.compiler.job import Job
-from service.process_limits import NICENESS
+from service.process_limits import give_way
 
 if TYPE_CHECKING:
     from service.compiler.tuners.work import Work
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     parent = int(sys.argv[1])
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    give_way()
     exit_with(parent)
     warnings.simplefilter("ignore")
     work = _prepare(*sys.argv[2:])

@@ -19,10 +19,12 @@ PREBUILT = Path(__file__).with_name("prebuilt")
 
 _HERE = ("-march=native",)
 _FLAGS = (
-    "-O3", "-fopenmp", "-shared", "-fPIC", "-std=c++17", "-fno-exceptions",
+    "-O3", "-fopenmp", "-shared", "-fPIC", "-std=c++17", "-fno-exceptions", "-nodefaultlibs",
 )  # fmt: skip
 """Without exceptions nothing of the C++ library is needed, so `gcc` links it as well as `g++`:
 peft makes that of CXX."""
+_LIBRARIES = ("-lm", "-lc", "-lgcc")
+"""No OpenMP runtime among them: `openmp.py` says whose it is."""
 _TIMEOUT_S = 120
 
 
@@ -71,7 +73,8 @@ def _prebuilt(source: Path, folder: Path, target: Target) -> Path:
 def _file_name(source: Path, identity: Sequence[str]) -> str:
     """Another one when anything differs that the library is made of."""
     texts = [one.read_text() for one in (source, *sorted(source.parent.glob("*.h")))]
-    digest = hashlib.sha256("\n".join((*texts, *identity, *_FLAGS)).encode()).hexdigest()
+    parts = "\n".join((*texts, *identity, *_FLAGS, *_LIBRARIES))
+    digest = hashlib.sha256(parts.encode()).hexdigest()
     return f"{source.stem}-{digest[:16]}.so"
 
 
@@ -83,7 +86,7 @@ def _compile(compiler: str, machine: Sequence[str], source: Path, target: Path) 
     draft = target.with_name(f"{uuid.uuid4().hex}.so")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        done = _run([compiler, *_FLAGS, *machine, "-o", str(draft), str(source), "-lm"])
+        done = _run([compiler, *_FLAGS, *machine, "-o", str(draft), str(source), *_LIBRARIES])
         if done.returncode != 0:
             raise BuildFailed(done.stderr.strip().splitlines()[0] if done.stderr else "no reason")
         # In one rename, so that a process that starts at the same time never loads half of it.

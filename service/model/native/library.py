@@ -11,6 +11,7 @@ from service.model.kernels import Kernels
 from service.model.native.attention import NativeAttention
 from service.model.native.build import BuildFailed, build_library
 from service.model.native.terms import NativeTerms
+from service.model.openmp import openmp_runtime
 from service.model.twins import wrong_kernel
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,9 @@ DTYPES = (torch.float32, torch.bfloat16)
 def load_native(folder: Path, dtype: torch.dtype, device: torch.device) -> Kernels | None:
     """None where there are no such kernels, or they do not do what their twins do."""
     if device.type != "cpu" or dtype not in DTYPES:
+        return None
+    if openmp_runtime() is None:
+        log.warning("native_kernels_missing", reason="torch has no OpenMP runtime here")
         return None
     try:
         library = ctypes.CDLL(str(build_library(_SOURCE, folder)))

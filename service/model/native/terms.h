@@ -136,41 +136,53 @@ inline void share(const SiteTable& site, const RunList& list, Count count, Work 
   }
 }
 
-// `hidden` has room for the `hidden_size` of every row, in the order of the runs.
+// This thread's share of hidden = x A^T. `hidden` has room for the `hidden_size` of every row, in the
+// order of the runs.
+template <typename T>
+void shrink_rows(const SiteTable& site, const RunList& list, const T* x, float* hidden) {
+  share(
+      site, list,
+      [](const Run& run, const Entry& entry) {
+        return entry.b ? parts(entry.rank, kRanks) * parts(run.num_rows(), kShrinkRows) : 0;
+      },
+      [&](const Run& run, const Entry& entry, int64_t offset, int64_t task) {
+        const int64_t num_parts = parts(run.num_rows(), kShrinkRows);
+        const int64_t first = task % num_parts * kShrinkRows;
+        const int64_t last = first + kShrinkRows;
+        by_rows<kHasManyRegisters ? 4 : 2>(
+            first, last < run.num_rows() ? last : run.num_rows(), [&](int64_t row, auto count) {
+              shrink<count()>(entry, task / num_parts * kRanks, x + (run.start + row) * site.in,
+                              site.in, hidden + offset + row * hidden_size(entry));
+            });
+      });
+}
+
+// This thread's share of y = c * y + hidden B^T + d, when all of `hidden` is there.
+template <typename T>
+void expand_rows(const SiteTable& site, const RunList& list, const float* hidden, T* y) {
+  share(
+      site, list,
+      [&](const Run&, const Entry& entry) {
+        return entry.is_empty() ? 0 : parts(site.out, kOutputs);
+      },
+      [&](const Run& run, const Entry& entry, int64_t offset, int64_t task) {
+        const int64_t first = task * kOutputs, last = first + kOutputs;
+        for (int64_t o = first; o < (last < site.out ? last : site.out); o += kLanes)
+          by_rows<kHasManyRegisters ? 8 : 4>(0, run.num_rows(), [&](int64_t row, auto count) {
+            expand<count()>(entry, hidden + offset + row * hidden_size(entry),
+                            y + (run.start + row) * site.out, site.out, o);
+          });
+      });
+}
+
 template <typename T>
 void apply(const SiteTable& site, const RunList& list, const T* x, T* y, float* hidden,
            int num_threads) {
 #pragma omp parallel num_threads(num_threads)
   {
-    share(
-        site, list,
-        [](const Run& run, const Entry& entry) {
-          return entry.b ? parts(entry.rank, kRanks) * parts(run.num_rows(), kShrinkRows) : 0;
-        },
-        [&](const Run& run, const Entry& entry, int64_t offset, int64_t task) {
-          const int64_t num_parts = parts(run.num_rows(), kShrinkRows);
-          const int64_t first = task % num_parts * kShrinkRows;
-          const int64_t last = first + kShrinkRows;
-          by_rows<kHasManyRegisters ? 4 : 2>(
-              first, last < run.num_rows() ? last : run.num_rows(), [&](int64_t row, auto count) {
-                shrink<count()>(entry, task / num_parts * kRanks, x + (run.start + row) * site.in,
-                                site.in, hidden + offset + row * hidden_size(entry));
-              });
-        });
+    shrink_rows(site, list, x, hidden);
 #pragma omp barrier
-    share(
-        site, list,
-        [&](const Run&, const Entry& entry) {
-          return entry.is_empty() ? 0 : parts(site.out, kOutputs);
-        },
-        [&](const Run& run, const Entry& entry, int64_t offset, int64_t task) {
-          const int64_t first = task * kOutputs, last = first + kOutputs;
-          for (int64_t o = first; o < (last < site.out ? last : site.out); o += kLanes)
-            by_rows<kHasManyRegisters ? 8 : 4>(0, run.num_rows(), [&](int64_t row, auto count) {
-              expand<count()>(entry, hidden + offset + row * hidden_size(entry),
-                              y + (run.start + row) * site.out, site.out, o);
-            });
-        });
+    expand_rows(site, list, hidden, y);
   }
 }
 
