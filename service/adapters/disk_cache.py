@@ -14,6 +14,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
 from service.adapters import durable
 from service.adapters.backends.contents import SharedForms
@@ -53,7 +54,8 @@ class DiskCache:
         self._sharing = FormSharing(shared)
         self._variant = _variant(base)
         self._lock = threading.Lock()
-        self._flights: dict[str, threading.Lock] = {}
+        self._flights: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        """Each is there as long as somebody holds it or waits for it."""
         self._sizes = FileSizes()
         self._verified: set[str] = set()
         self._hits = self._misses = self._evictions = self._loads = 0

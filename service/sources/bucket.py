@@ -70,6 +70,10 @@ class BucketSource:
         found = self._client.list_objects_v2(
             Bucket=self._address.bucket, Prefix=prefix, Delimiter="/", MaxKeys=_MAX_LISTED
         )
+        if found["IsTruncated"]:
+            raise SourceFailed(
+                f"{self.shown} holds more than {_MAX_LISTED} objects, so it is no adapter's folder."
+            )
         return {
             one["Key"].removeprefix(prefix): _Entry(one["Key"], one["Size"], one["ETag"])
             for one in found.get("Contents", ())

@@ -1,5 +1,6 @@
 """An import from its start to its end, whatever that is; the store and the fetch are real."""
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -375,5 +376,7 @@ def test_a_view_survives_its_way_to_other_replicas(importing: Importing) -> None
         assert (ready.result, failed.failure) != (None, None)
         for view in (ready, failed):
             assert ImportView.from_json(view.to_json()) == view
+            newer = json.loads(json.dumps(view.to_json() | {"speed": 3}))
+            assert ImportView.from_json(newer) == view
 
     importing.run(scenario)

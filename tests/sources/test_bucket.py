@@ -90,6 +90,15 @@ def test_what_is_not_there(s3: S3Server, bucket: str, target: MemoryTarget) -> N
         fetch("s3://no-such-bucket/a", s3.client, target, "no-such-bucket")
 
 
+def test_a_prefix_of_many_objects_is_not_read_in_part(
+    s3: S3Server, bucket: str, target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.sources.bucket._MAX_LISTED", len(FILES))
+    s3.client.put_object(Bucket=bucket, Key="team/dates/zzz", Body=b"one more")
+    with pytest.raises(SourceFailed, match="more than"):
+        fetch(f"s3://{bucket}/team/dates", s3.client, target, bucket)
+
+
 def test_what_is_too_large_is_not_read(s3: S3Server, bucket: str, target: MemoryTarget) -> None:
     target.limit = 3 << 20
     with pytest.raises(UploadTooLarge):
