@@ -17,24 +17,6 @@ constexpr int64_t kMaxDim = 256;   // of a head
 constexpr int kBlockQueries = kHasManyRegisters ? 8 : 4;
 constexpr int64_t kPair = 2 * kLanes;
 
-template <typename T>
-struct Word {
-  static constexpr int kSize = 1;  // elements
-  static Floats add(Floats sum, Words left, Words right) {
-    return sum + (Floats)left * (Floats)right;
-  }
-};
-
-#if defined(__AVX512BF16__)
-template <>
-struct Word<bfloat16> {
-  static constexpr int kSize = 2;
-  static Floats add(Floats sum, Words left, Words right) {
-    return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
-  }
-};
-#endif
-
 struct Scratch {
   uint32_t query[kQueries * kMaxDim];  // [queries, words of key_dim]
   uint32_t keys[kMaxDim * kKeys];      // [words of key_dim, kKeys]

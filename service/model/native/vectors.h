@@ -41,11 +41,17 @@ inline Floats load(const bfloat16* from) {
 inline void store(Floats values, float* to) { std::memcpy(to, &values, sizeof values); }
 
 inline void store(Floats values, bfloat16* to) {
+#if defined(__AVX512BF16__)
+  // As `narrow`, but that a NaN keeps its sign and what is below 2^-126 becomes zero.
+  const __m256bh halves = _mm512_cvtneps_pbh((__m512)values);
+  std::memcpy(to, &halves, sizeof halves);
+#else
   Words bits = (Words)values;
   bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // as `narrow`
   bits = values == values ? bits : Words{} + 0x7fc0;
   Halves halves = __builtin_convertvector(bits, Halves);
   std::memcpy(to, &halves, sizeof halves);
+#endif
 }
 
 #if defined(__AVX512F__)
@@ -119,6 +125,26 @@ struct Product<bfloat16> {
   static Operand get(const bfloat16* from) { return (__m512bh)_mm512_loadu_si512(from); }
   static Floats add(Floats sum, Operand left, Operand right) {
     return (Floats)_mm512_dpbf16_ps((__m512)sum, left, right);
+  }
+};
+#endif
+
+// What a product of two matrices is made of, one word of each at a time: a float32, or two bfloat16
+// that follow each other in the sum, where the processor multiplies such pairs.
+template <typename T>
+struct Word {
+  static constexpr int kSize = 1;  // elements
+  static Floats add(Floats sum, Words left, Words right) {
+    return sum + (Floats)left * (Floats)right;
+  }
+};
+
+#if defined(__AVX512BF16__)
+template <>
+struct Word<bfloat16> {
+  static constexpr int kSize = 2;
+  static Floats add(Floats sum, Words left, Words right) {
+    return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
   }
 };
 #endif
