@@ -50,6 +50,7 @@ from service.handlers.verification import Verifier
 from service.handlers.warming import Warmer
 from service.import_metrics import ImportMetrics
 from service.metrics import Metrics
+from service.model.cgroup import processors
 from service.model.lanes.build import build_lane, graph_options
 from service.model.loader import (
     LoadedBase,
@@ -267,8 +268,8 @@ def open_checker(settings: Settings) -> Iterator[Checker]:
 def _load_base(settings: Settings, device: str, dtype: str) -> LoadedBase:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    most = torch.get_num_threads()
+    torch.set_num_threads(settings.threads or min(most, processors() or most))
     return load_base(
         LoadOptions(
             base_model=settings.base_model,

@@ -108,7 +108,10 @@ class Settings(SourceSettings, S3Settings, FleetSettings, BaseSettings):
         " multiplies fastest (switch).",
     )
     threads: int | None = Field(
-        None, gt=0, description="Compute threads (count); by default one per physical core."
+        None,
+        gt=0,
+        description="Compute threads (count); by default one per physical core, as far as the"
+        " container may use them.",
     )
     max_model_len: int | None = Field(
         None, gt=0, description="Context length (tokens); by default the model's own."

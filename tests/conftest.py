@@ -15,6 +15,9 @@ if not Path("/proc/driver/nvidia").exists():
     # Read when Triton is imported, which torch may do at any time.
     os.environ["TRITON_INTERPRET"] = "1"
 
+# Read when torch is imported: compute threads of processes side by side do not wait by spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 settings.register_profile("repertoire", deadline=None)
 settings.load_profile("repertoire")
 

@@ -1,4 +1,4 @@
-"""What a container may still take of the machine's memory. Version 2 of control groups."""
+"""What a container may take of the machine. Version 2 of control groups."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +14,13 @@ def free_memory(root: Path = ROOT, own: Path = OWN) -> int | None:
     """
     free = (_free_in(group) for group in _groups(root, own))
     return min((one for one in free if one is not None), default=None)
+
+
+def processors(root: Path = ROOT, own: Path = OWN) -> int | None:
+    """As many as may compute all the time, at least one; None where there is no limit."""
+    quotas = (_quota_of(group) for group in _groups(root, own))
+    most = min((one for one in quotas if one is not None), default=None)
+    return None if most is None else max(1, int(most))
 
 
 def _groups(root: Path, own: Path) -> Iterator[Path]:
@@ -40,3 +47,11 @@ def _free_in(group: Path) -> int | None:
     stat = {name: int(value) for name, value in (line.split() for line in lines)}
     files = stat.get("active_file", 0) + stat.get("inactive_file", 0)
     return max(0, int(limit) - (used - files))
+
+
+def _quota_of(group: Path) -> float | None:
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
+    except OSError:
+        return None
+    return None if quota == "max" else int(quota) / int(period)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from service.model.cgroup import free_memory
+from service.model.cgroup import free_memory, processors
 
 
 def write_group(folder: Path, limit: str, used: int, *, files: int = 0) -> None:
@@ -42,3 +42,18 @@ def test_without_a_limit_the_machine_is_what_counts(tmp_path: Path, own: str) ->
     (tmp_path / "own").write_text(own)
     assert free_memory(tmp_path, tmp_path / "own") is None
     assert free_memory(tmp_path, tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "found"),
+    [("max", "max", None), ("max", "250000", 2), ("150000", "400000", 1), ("20000", "max", 1)],
+)
+def test_the_processors_of_the_tightest_group(
+    tmp_path: Path, outer: str, inner: str, found: int | None
+) -> None:
+    for folder, quota in ((tmp_path / "outer", outer), (tmp_path / "outer/inner", inner)):
+        folder.mkdir()
+        (folder / "cpu.max").write_text(f"{quota} 100000\n")
+    (tmp_path / "own").write_text("0::/outer/inner\n")
+    assert processors(tmp_path, tmp_path / "own") == found
+    assert processors(tmp_path / "missing", tmp_path / "own") is None
