@@ -43,8 +43,8 @@ def _is_equal(
     segments = [
         Segment("a", first_row=0, num_rows=1, context_len=0, block_table=[7]),
         Segment("b", first_row=1, num_rows=1, context_len=37, block_table=_SCATTERED),
-        Segment("c", first_row=2, num_rows=3, context_len=5, block_table=[12, 11]),
-        Segment("d", first_row=5, num_rows=45, context_len=61, block_table=_LONG),
+        Segment("c", first_row=2, num_rows=2, context_len=5, block_table=[12, 11]),
+        Segment("d", first_row=4, num_rows=46, context_len=61, block_table=_LONG),
     ]
     num_rows, num_blocks = 50, 40
     shape = LayerShape(_KV_HEADS, _KEY_DIM, _VALUE_DIM)

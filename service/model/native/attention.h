@@ -1,4 +1,4 @@
-// Attention of single rows over paged keys and values, and the write of new ones.
+// What attention over paged keys and values is made of, and the write of new ones.
 //
 //     out = softmax(softcap(scaling * q K^T) + slope * position) V      per row and query head
 //
@@ -9,22 +9,25 @@
 
 #pragma once
 
-#include "vectors.h"
+#include "functions.h"
 
 namespace {
 
-constexpr int64_t kTile = 32;         // positions at a time
-constexpr int64_t kMaxTotal = 16384;  // floats of unfinished output that one task keeps on its stack
+constexpr int64_t kKeys = 64;  // positions at a time
 
-struct Row {
-  int32_t row;       // of the flattened batch
-  int32_t position;  // in its sequence
-  int32_t table;     // where its block table begins in `blocks`
-};
+// Neighbouring rows of one sequence.
+struct Segment {
+  int32_t row;       // the first, of the flattened batch
+  int32_t position;  // of that row in its sequence
+  int32_t table;     // where the sequence's block table begins in `blocks`
+  int32_t num_rows;
 
-// Neighbouring rows of one sequence, at most `kChunkRows` of them.
-struct Chunk {
-  int32_t row, position, table, num_rows;
+  // At most `num` of its rows, from number `first` on.
+  Segment part(int64_t first, int64_t num) const {
+    const int64_t left = num_rows - first;
+    return {static_cast<int32_t>(row + first), static_cast<int32_t>(position + first), table,
+            static_cast<int32_t>(num < left ? num : left)};
+  }
 };
 
 // A view of [rows, heads, dim] whose last dimension is contiguous; strides are in elements.
@@ -39,8 +42,7 @@ struct View {
 };
 
 struct AttentionCall {
-  const Row* rows;      // those that attend one by one
-  const Chunk* chunks;  // those that attend together, see attention_chunks.h
+  const Segment* segments;
   const int32_t* blocks;
   const int64_t* slots;  // [num_new], where each new key and value goes
   View query, key, value;
@@ -49,37 +51,139 @@ struct AttentionCall {
   void* out;            // [T, heads, value_dim]
   const float* slopes;  // [heads] or null
   const float* sinks;   // [heads] or null
-  int64_t num_rows, num_chunks, num_new, heads, kv_heads, key_dim, value_dim, block_size;
+  int64_t num_segments, num_new, heads, kv_heads, key_dim, value_dim, block_size;
   int64_t window;  // 0 = none
   float scaling;
   float softcap;  // 0 = none
   int64_t num_threads;
+
+  int64_t group() const { return heads / kv_heads; }
+
+  // The first that a row at `position` sees.
+  int64_t oldest(int64_t position) const {
+    return window && position >= window ? position - window + 1 : 0;
+  }
 };
 
-// What one query head has seen so far: total / sum is its output.
+// What one query has seen so far: its output is total / sum.
 struct Softmax {
-  float largest;
-  float sum;
+  float largest;  // of the scores
+  Floats sum;     // of the weights, by lane
 
   // The factor by which `total` shrinks when a new largest score comes.
   float raise(float score) {
     if (score <= largest) return 1;
-    float factor = sum == 0 ? 0 : exp_negative(largest - score);
+    const float factor = exp_negative(largest - score);
     largest = score;
     sum *= factor;
     return factor;
   }
+
+  // What `total` is to be multiplied by when everything has been seen.
+  float finish(const float* sink) {
+    const float factor = sink ? raise(*sink) : 1;
+    return factor / (total(sum) + (sink ? exp_negative(*sink - largest) : 0));
+  }
 };
+
+// A finite number, since scores of what is hidden are less.
+constexpr Softmax kNothingSeen = {-3e38f, {}};
+
+// Up to `kKeys` positions of a sequence, from `first` on, and where they lie.
+struct Tile {
+  int64_t first, num;
+  int64_t slots[kKeys];
+
+  Tile(const AttentionCall& call, int64_t table, int64_t first, int64_t end)
+      : first(first), num(end - first < kKeys ? end - first : kKeys) {
+    int64_t block = table + first / call.block_size, offset = first % call.block_size;
+    for (int64_t t = 0; t < num; block++, offset = 0)
+      for (; offset < call.block_size && t < num; offset++)
+        slots[t++] = call.blocks[block] * call.block_size + offset;
+  }
+};
+
+// The same for one kv head. Pointers beyond the last position repeat it.
+template <typename T>
+struct Rows {
+  const T* keys[kKeys];
+  const T* values[kKeys];
+
+  Rows(const AttentionCall& call, const Tile& tile, int64_t kv_head) {
+    for (int64_t t = 0; t < kKeys; t++) {
+      const int64_t slot = tile.slots[t < tile.num ? t : tile.num - 1];
+      const int64_t place = slot * call.kv_heads + kv_head;
+      keys[t] = static_cast<const T*>(call.keys) + place * call.key_dim;
+      values[t] = static_cast<const T*>(call.values) + place * call.value_dim;
+    }
+  }
+};
+
+// Rows of one head lie apart from each other, where the processor does not expect them.
+template <typename T>
+inline void prefetch(const T* const* rows, int64_t num, int64_t dim) {
+  constexpr int64_t line = 64 / sizeof(T);
+  for (int64_t t = 0; t < num; t++)
+    for (int64_t d = 0; d < dim; d += line) __builtin_prefetch(rows[t] + d, 0, 2);
+}
+
+template <typename T>
+inline void prefetch(const AttentionCall& call, const Tile& tile, int64_t kv_head) {
+  if (tile.num <= 0) return;
+  const Rows<T> rows(call, tile, kv_head);
+  prefetch(rows.keys, tile.num, call.key_dim);
+  prefetch(rows.values, tile.num, call.value_dim);
+}
+
+// Products of a query with keys from position `first` on → their weights; what the query's total
+// shrinks by. Of the positions those from `begin` up to `end` are visible, counted from `first`.
+template <typename T>
+inline float weigh(const AttentionCall& call, int64_t head, int64_t first, int64_t begin,
+                   int64_t end, int64_t num, float* scores, Softmax& softmax) {
+  Floats most = Floats{} + softmax.largest;
+  for (int64_t t = 0; t < num; t += kLanes) {
+    const Floats numbers = lane_numbers() + static_cast<float>(t);
+    Floats some = load(scores + t) * call.scaling;
+    if (call.softcap) some = tanh(some / call.softcap) * call.softcap;
+    if (call.slopes)
+      some += rounded<T>((numbers + static_cast<float>(first)) * call.slopes[head]);
+    if (t < begin || t + kLanes > end) {
+      const Floats from = Floats{} + static_cast<float>(begin);
+      const Floats to = Floats{} + static_cast<float>(end);
+      some = numbers >= from ? some : Floats{} - __builtin_inff();
+      some = numbers < to ? some : Floats{} - __builtin_inff();
+    }
+    most = some > most ? some : most;
+    store(some, scores + t);
+  }
+  const float factor = softmax.raise(largest(most));
+  for (int64_t t = 0; t < num; t += kLanes) {
+    const Floats weights = exp_negative(load(scores + t) - softmax.largest);
+    softmax.sum += weights;
+    store(weights, scores + t);
+  }
+  return factor;
+}
+
+template <typename T>
+inline void write_out(const AttentionCall& call, int64_t row, int64_t head, const float* total,
+                      Softmax softmax) {
+  const float scale = softmax.finish(call.sinks ? call.sinks + head : nullptr);
+  T* out = static_cast<T*>(call.out) + (row * call.heads + head) * call.value_dim;
+  for (int64_t c = 0; c < call.value_dim; c += kLanes)
+    store_some(load_some(total + c, call.value_dim - c) * scale, out + c, call.value_dim - c);
+}
 
 // An adapter may overflow. What it leaves is read beside other sequences' rows by the torch path,
 // whose mask hides neither NaN nor a product that becomes infinite.
 template <typename T>
-inline void write_bounded(T* to, const T* from, int64_t n) {
+inline void write_bounded(T* to, const T* from, int64_t dim) {
   constexpr float limit = 1e15f;
-  for (int64_t i = 0; i < n; i++) {
-    float value = widen(from[i]);
-    value = value != value ? 0 : value > limit ? limit : value < -limit ? -limit : value;
-    narrow(value, to[i]);
+  for (int64_t i = 0; i < dim; i += kLanes) {
+    Floats some = load_some(from + i, dim - i);
+    some = some == some ? some : Floats{};
+    some = some > limit ? Floats{} + limit : some < -limit ? Floats{} - limit : some;
+    store_some(some, to + i, dim - i);
   }
 }
 
@@ -91,126 +195,6 @@ void write_new(const AttentionCall& call, int64_t row) {
     write_bounded(keys + head * call.key_dim, call.key.at<T>(row, head), call.key_dim);
     write_bounded(values + head * call.value_dim, call.value.at<T>(row, head), call.value_dim);
   }
-}
-
-// query . key for `n` keys that lie `stride` elements apart.
-template <typename T>
-inline void multiply(const T* query, const T* keys, int64_t stride, int64_t dim, int64_t n,
-                     float* products) {
-  using P = Product<T>;
-  for (int64_t first = 0; first < n; first += kLanes) {
-    const int64_t count = n - first < kLanes ? n - first : kLanes;
-    Floats sums[kLanes] = {};
-    int64_t d = 0;
-    for (; d + P::kStep <= dim; d += P::kStep) {
-      const typename P::Operand part = P::get(query + d);
-      for (int64_t t = 0; t < kLanes; t++)
-        sums[t] = P::add(sums[t], part, P::get(keys + (first + (t < count ? t : 0)) * stride + d));
-    }
-    float found[kLanes];
-    store(totals(sums), found);
-    for (int64_t t = 0; t < count; t++) {
-      for (int64_t rest = d; rest < dim; rest++)
-        found[t] += widen(query[rest]) * widen(keys[(first + t) * stride + rest]);
-      products[first + t] = found[t];
-    }
-  }
-}
-
-template <typename T>
-inline float score(const AttentionCall& call, float product, int64_t head, int64_t position) {
-  float found = product * call.scaling;
-  if (call.softcap) found = __builtin_tanhf(found / call.softcap) * call.softcap;
-  if (call.slopes) found += rounded<T>(call.slopes[head] * position);
-  return found;
-}
-
-// total += the `n` values, which lie `stride` elements apart, each times its weight.
-template <typename T>
-inline void accumulate(float* total, const float* weights, const T* values, int64_t stride,
-                       int64_t dim, int64_t n) {
-  int64_t c = 0;
-  for (; c + kLanes <= dim; c += kLanes) {
-    Floats sum = load(total + c);
-    for (int64_t t = 0; t < n; t++) sum += weights[t] * load(values + t * stride + c);
-    store(sum, total + c);
-  }
-  for (; c < dim; c++)
-    for (int64_t t = 0; t < n; t++) total[c] += weights[t] * widen(values[t * stride + c]);
-}
-
-// `n` positions from `first` on, whose slots follow each other from `slot` on.
-template <typename T>
-void see_tile(const AttentionCall& call, const Row& row, int64_t kv_head, int64_t group,
-              int64_t slot, int64_t first, int64_t n, Softmax* softmax, float* total) {
-  const T* keys = static_cast<const T*>(call.keys) + (slot * call.kv_heads + kv_head) * call.key_dim;
-  const T* values =
-      static_cast<const T*>(call.values) + (slot * call.kv_heads + kv_head) * call.value_dim;
-  for (int64_t g = 0; g < group; g++, softmax++, total += call.value_dim) {
-    int64_t head = kv_head * group + g;
-    const T* query = call.query.at<T>(row.row, head);
-    float weights[kTile], largest = -__builtin_inff();
-    multiply(query, keys, call.kv_heads * call.key_dim, call.key_dim, n, weights);
-    for (int64_t t = 0; t < n; t++) {
-      weights[t] = score<T>(call, weights[t], head, first + t);
-      largest = weights[t] > largest ? weights[t] : largest;
-    }
-    float factor = softmax->raise(largest), sum = 0;
-    if (factor != 1)
-      for (int64_t i = 0; i < call.value_dim; i++) total[i] *= factor;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t t = 0; t < n; t++) {
-      weights[t] = exp_negative(weights[t] - softmax->largest);
-      sum += weights[t];
-    }
-    softmax->sum += sum;
-    accumulate(total, weights, values, call.kv_heads * call.value_dim, call.value_dim, n);
-  }
-}
-
-// The query heads of the kv heads `first_head` to `last_head` of one row.
-template <typename T>
-void attend(const AttentionCall& call, const Row& row, int64_t first_head, int64_t last_head) {
-  const int64_t group = call.heads / call.kv_heads;
-  const int64_t num_heads = (last_head - first_head) * group;
-  float total[kMaxTotal];
-  Softmax softmax[kMaxTotal / 8];
-  for (int64_t h = 0; h < num_heads; h++) softmax[h] = {-__builtin_inff(), 0};
-  for (int64_t i = 0; i < num_heads * call.value_dim; i++) total[i] = 0;
-  int64_t end = row.position + 1;
-  int64_t first = call.window && end > call.window ? end - call.window : 0;
-  for (int64_t n = 0; first < end; first += n) {
-    int64_t offset = first % call.block_size;
-    n = call.block_size - offset;
-    if (n > kTile) n = kTile;
-    if (n > end - first) n = end - first;
-    int64_t block = call.blocks[row.table + first / call.block_size];
-    int64_t slot = block * call.block_size + offset;
-    for (int64_t head = first_head; head < last_head; head++)
-      see_tile<T>(call, row, head, group, slot, first, n, softmax + (head - first_head) * group,
-                  total + (head - first_head) * group * call.value_dim);
-  }
-  T* out = static_cast<T*>(call.out) +
-           (row.row * call.heads + first_head * group) * call.value_dim;
-  for (int64_t h = 0; h < num_heads; h++) {
-    float* mine = total + h * call.value_dim;
-    float scale = 1;
-    if (call.sinks) {
-      float sink = call.sinks[first_head * group + h];
-      scale = softmax[h].raise(sink);
-      softmax[h].sum += exp_negative(sink - softmax[h].largest);
-    }
-    scale /= softmax[h].sum;
-    for (int64_t i = 0; i < call.value_dim; i++) narrow(mine[i] * scale, out[h * call.value_dim + i]);
-  }
-}
-
-// So that few rows still keep every thread busy, and a task's totals fit on its stack.
-inline int64_t heads_per_task(const AttentionCall& call) {
-  int64_t parts = (4 * call.num_threads + call.num_rows - 1) / call.num_rows;
-  int64_t heads = (call.kv_heads + parts - 1) / parts;
-  int64_t most = kMaxTotal / (call.heads / call.kv_heads * call.value_dim);
-  return heads < most ? heads : most;
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
-"""Attention of a step over paged keys and values: rows of short segments one by one, those of long
-ones in chunks.
+"""Attention of a step over paged keys and values: few rows of a sequence one by one, many together.
 
-`attention.h` and `attention_chunks.h` have the arithmetic, `attend` of model/attention.py is their
-twin.
+`attention_rows.h` and `attention_chunks.h` have the arithmetic, `attend` of model/attention.py is
+their twin.
 """
 
 import ctypes
@@ -15,10 +14,6 @@ import torch
 from service.model.kernels import LayerCache
 from service.step import Segment
 
-_MAX_SHORT = 8
-"""Rows of a segment; from about here on it pays to look at a key once for many of them."""
-_CHUNK_ROWS = 32
-"""`kChunkRows` of the kernel."""
 _MAX_TOTAL = 16384
 """`kMaxTotal` of the kernel: floats that one key-value head's queries may take."""
 
@@ -32,11 +27,11 @@ class _View(ctypes.Structure):
 
 class _Call(ctypes.Structure):
     _fields_ = [
-        ("rows", _pointer), ("chunks", _pointer), ("blocks", _pointer), ("slots", _pointer),
+        ("segments", _pointer), ("blocks", _pointer), ("slots", _pointer),
         ("query", _View), ("key", _View), ("value", _View),
         ("keys", _pointer), ("values", _pointer), ("out", _pointer),
         ("slopes", _pointer), ("sinks", _pointer),
-        ("num_rows", _i64), ("num_chunks", _i64), ("num_new", _i64),
+        ("num_segments", _i64), ("num_new", _i64),
         ("heads", _i64), ("kv_heads", _i64), ("key_dim", _i64), ("value_dim", _i64),
         ("block_size", _i64), ("window", _i64),
         ("scaling", _float), ("softcap", _float), ("num_threads", _i64),
@@ -48,26 +43,15 @@ class RowTable:
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         """Of these segments, all rows."""
-        rows: list[tuple[int, int, int]] = []
-        chunks: list[tuple[int, int, int, int]] = []
+        places: list[tuple[int, int, int, int]] = []
         blocks: list[int] = []
         for one in segments:
-            is_short = one.num_rows <= _MAX_SHORT
-            size = 1 if is_short else _CHUNK_ROWS
-            for number in range(0, one.num_rows, size):
-                place = (one.first_row + number, one.context_len + number, len(blocks))
-                if is_short:
-                    rows.append(place)
-                else:
-                    chunks.append((*place, min(size, one.num_rows - number)))
+            places.append((one.first_row, one.context_len, len(blocks), one.num_rows))
             blocks += one.block_table
-        self._rows = np.array(rows, dtype=np.int32).reshape(len(rows), 3)
-        self._chunks = np.array(chunks, dtype=np.int32).reshape(len(chunks), 4)
+        self._segments = np.array(places, dtype=np.int32)
         self._blocks = np.array(blocks, dtype=np.int32)
-        self.num_rows = len(rows)
-        self.num_chunks = len(chunks)
-        self.rows_address = int(self._rows.ctypes.data)
-        self.chunks_address = int(self._chunks.ctypes.data)
+        self.num_segments = len(places)
+        self.segments_address = int(self._segments.ctypes.data)
         self.blocks_address = int(self._blocks.ctypes.data)
 
 
@@ -106,14 +90,13 @@ class NativeAttention:
         call = self._call
         sinks = _floats(options.get("s_aux"))
         slopes = _floats(options.get("alibi_slopes"))
-        call.rows, call.chunks = table.rows_address, table.chunks_address
-        call.blocks = table.blocks_address
+        call.segments, call.blocks = table.segments_address, table.blocks_address
+        call.num_segments = table.num_segments
         call.slots = slots.data_ptr()
         call.query, call.key, call.value = _view(query), _view(key), _view(value)
         call.keys, call.values = cache.keys.data_ptr(), cache.values.data_ptr()
         call.out = out.data_ptr()
         call.sinks, call.slopes = _address(sinks), _address(slopes)
-        call.num_rows, call.num_chunks = table.num_rows, table.num_chunks
         call.num_new = len(key)
         call.heads, call.kv_heads = query.shape[1], key.shape[1]
         call.key_dim, call.value_dim = key.shape[2], value.shape[2]

@@ -1,6 +1,6 @@
 // Everything that is native, as one library with a C interface; `library.py` loads it.
 
-#include "attention_chunks.h"
+#include "attention_tasks.h"
 #include "terms.h"
 
 extern "C" void apply_terms_float32(const SiteTable* site, const RunList* runs, const float* x,

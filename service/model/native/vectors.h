@@ -54,6 +54,21 @@ inline void store(Floats values, bfloat16* to) {
 #endif
 }
 
+// 0, 1, 2 and so on.
+inline Floats lane_numbers() {
+  Floats numbers;
+  for (int lane = 0; lane < kLanes; lane++) numbers[lane] = lane;
+  return numbers;
+}
+
+// As `narrow` and `widen` do.
+template <typename T>
+inline Floats rounded(Floats values) {
+  T narrowed[kLanes];
+  store(values, narrowed);
+  return load(narrowed);
+}
+
 #if defined(__AVX512F__)
 // The sum of each of `kLanes` vectors, in the lane of its number.
 inline Floats totals(const Floats* vectors) {
@@ -105,6 +120,16 @@ inline float total(Floats values) {
   float sum = 0;
   for (int lane = 0; lane < kLanes; lane++) sum += values[lane];
   return sum;
+#endif
+}
+
+inline float largest(Floats values) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)values);
+#else
+  float most = values[0];
+  for (int lane = 1; lane < kLanes; lane++) most = values[lane] > most ? values[lane] : most;
+  return most;
 #endif
 }
 
@@ -220,6 +245,12 @@ inline Floats load_some(const T* from, int64_t n) {
   Floats values = {};
   for (int64_t lane = 0; lane < n; lane++) values[lane] = widen(from[lane]);
   return values;
+}
+
+template <typename T>
+inline void store_some(Floats values, T* to, int64_t n) {
+  if (n >= kLanes) return store(values, to);
+  for (int64_t lane = 0; lane < n; lane++) narrow(values[lane], to[lane]);
 }
 
 constexpr int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }

@@ -10,14 +10,13 @@ from service.model.context import StepContext
 from service.model.kernels import Kernels
 from service.model.kv_store import KVStore, LayerShape
 from service.model.lanes.ragged import write_index
-from service.model.native.attention import _MAX_SHORT
 from service.step import Segment, Step
 from tests.model.native.library import CPU, native_of
 
 BLOCK_SIZE = 4
 HEADS, KV_HEADS, DIM = 4, 2, 24
 SINKS = torch.tensor([0.5, -1.0, 2.0, 0.0])
-LONG = _MAX_SHORT + 3
+LONG = 11
 SEGMENTS = [
     Segment("decode", 0, 1, 9, [3, 0, 5]),
     Segment("other", 1, 1, 0, [1]),

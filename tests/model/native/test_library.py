@@ -32,10 +32,11 @@ def test_without_a_compiler_torch_does_the_work(
     ("file", "right", "wrong"),
     [
         ("terms.h", "sum += load_some(entry.d", "sum -= load_some(entry.d"),
-        ("attention.h", "end > call.window ? end - call.window", "end > call.window ? end - 1"),
-        ("attention.h", "found += rounded<T>(call.slopes", "found -= rounded<T>(call.slopes"),
-        ("attention_chunks.h", "end = position + 1 - first", "end = position + 2 - first"),
-        ("attention_chunks.h", "oldest > first ? oldest - first : 0", "0"),
+        ("functions.h", "x < 0 ? -far : far", "far"),
+        ("attention.h", "position - window + 1 : 0", "position - window : 0"),
+        ("attention.h", "some += rounded<T>(", "some -= rounded<T>("),
+        ("attention_chunks.h", "position + 1 - first", "position + 2 - first"),
+        ("attention_chunks.h", "call.oldest(position) - first", "0"),
     ],
 )
 def test_a_kernel_that_differs_from_its_twin_is_not_used(
