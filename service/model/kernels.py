@@ -83,6 +83,41 @@ class AttentionKernel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PackedWeight:
+    """A linear module's weight where oneDNN keeps it, in a layout that only oneDNN knows."""
+
+    address: int
+    num_bytes: int
+    num_in: int
+    num_out: int
+    bias: torch.Tensor | None
+
+
+class LinearKernel(Protocol):
+    """Linear modules on few rows; the twin is torch's own."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def max_rows(self) -> int:
+        """More are left to oneDNN."""
+
+    def weight(self, packed: PackedWeight) -> Any | None:
+        """None where it cannot be in the layout that the kernel reads. Otherwise it may be: whoever
+        asks compares products."""
+
+    def takes(self, weight: Any, x: torch.Tensor) -> bool: ...
+
+    def multiply(
+        self, weight: Any, x: torch.Tensor, table: Any = None, runs: Any = None
+    ) -> torch.Tensor:
+        """The module's output for an `x` that `takes` takes, and with `table` and `runs` also as
+        `TermKernel.add_to`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kernels:
     terms: TermKernel
     attention: AttentionKernel
+    linear: LinearKernel | None = None

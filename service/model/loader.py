@@ -77,11 +77,11 @@ def load_base(options: LoadOptions) -> LoadedBase:
     lane = choose_lane(config)
     device = resolve_device(options.device)
     model = _load_model(folder, quantization, resolve_dtype(options.dtype, device), device)
-    if options.packs_weights and device.type == "cpu":
-        pack_linears(model, model.dtype)
     context = StepContext()
     if options.native_folder is not None:
         context.kernels = _load_kernels(options.native_folder, model.dtype, device)
+    if options.packs_weights and device.type == "cpu":
+        pack_linears(model, model.dtype, context.kernels.linear if context.kernels else None)
     length_classes = prepare(model, lane.name, context)
     found = probe(model, lane.name)
     max_model_len = _max_model_len(config, options.max_model_len)

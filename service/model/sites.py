@@ -9,6 +9,7 @@ import torch
 from service.base import RowMap, SiteKind
 from service.model.context import RowRuns, SlotRun, StepContext
 from service.model.kernels import KERNEL_TERMS, TermKernel
+from service.model.packing import PackedLinear
 from service.operator.terms import TERM_NAMES, VECTORS, Terms
 
 
@@ -95,11 +96,21 @@ class Site:
             y = self._base_forward(self._transformed(active, rows.num_rows, x))
             self._apply(active, rows.num_rows, x, y)
             return y
-        y = self._base_forward(x)
-        runs = rows.long if self._apply_kernel(rows, x, y) else rows.runs
+        y, runs = self._base_and_kernel(rows, x)
         if runs:
             self._apply(self._active(runs), rows.num_rows, x, y)
         return y
+
+    def _base_and_kernel(
+        self, rows: RowRuns, x: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[SlotRun, ...]]:
+        """The base's output with what the kernel does of the terms; the runs that it leaves."""
+        if isinstance(self._base_forward, PackedLinear):
+            together = self._base_forward.with_terms(x, rows.num_rows, self._table, rows.short)
+            if together is not None:
+                return together, rows.long
+        y = self._base_forward(x)
+        return y, rows.long if self._apply_kernel(rows, x, y) else rows.runs
 
     def _apply_kernel(self, rows: RowRuns, x: torch.Tensor, y: torch.Tensor) -> bool:
         """False when the short runs are left to the torch twin, as all others are."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from service.model import attention_twin, terms_twin
+from service.model import attention_twin, linear_twin, terms_twin
 from service.model.kernels import Kernels
 
 
@@ -12,4 +12,6 @@ def wrong_kernel(kernels: Kernels, device: torch.device) -> str | None:
         return "terms"
     if not attention_twin.equals(kernels.attention, device):
         return "attention"
+    if kernels.linear is not None and not linear_twin.equals(kernels.linear, kernels.terms, device):
+        return "linear"
     return None

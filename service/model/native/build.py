@@ -37,7 +37,7 @@ def build_library(source: Path, folder: Path, prebuilt: Path = PREBUILT) -> Path
     compiler = _compiler()
     if compiler is None:
         return _find_prebuilt(source, prebuilt)
-    identity = (_version(compiler), " ".join(sorted(_processor())), *_HERE)
+    identity = (_version(compiler), " ".join(sorted(processor())), *_HERE)
     library = folder / _file_name(source, identity)
     if not library.exists():
         _compile(compiler, _HERE, source, library)
@@ -58,7 +58,7 @@ def prebuild_library(source: Path, folder: Path) -> list[Path]:
 
 
 def _find_prebuilt(source: Path, folder: Path) -> Path:
-    can = _processor()
+    can = processor()
     for target in targets():
         library = _prebuilt(source, folder, target)
         if target.needs <= can and library.exists():
@@ -101,7 +101,7 @@ def _version(compiler: str) -> str:
     return _run([compiler, "--version"]).stdout
 
 
-def _processor() -> frozenset[str]:
+def processor() -> frozenset[str]:
     """The instruction sets that `-march=native` stands for."""
     flags = Path("/proc/cpuinfo")
     lines = flags.read_text().splitlines() if flags.exists() else []

@@ -10,6 +10,7 @@ import torch
 from service.model.kernels import Kernels
 from service.model.native.attention import NativeAttention
 from service.model.native.build import BuildFailed, build_library
+from service.model.native.linear import NativeLinear
 from service.model.native.terms import NativeTerms
 from service.model.openmp import openmp_runtime
 from service.model.twins import wrong_kernel
@@ -32,7 +33,9 @@ def load_native(folder: Path, dtype: torch.dtype, device: torch.device) -> Kerne
     except (BuildFailed, OSError) as error:
         log.warning("native_kernels_missing", reason=str(error))
         return None
-    native = Kernels(NativeTerms(library, dtype), NativeAttention(library, dtype))
+    native = Kernels(
+        NativeTerms(library, dtype), NativeAttention(library, dtype), NativeLinear(library, dtype)
+    )
     if wrong := wrong_kernel(native, device):
         log.warning("native_kernel_wrong", kernel=wrong, reason="it differs from its twin")
         return None

@@ -32,6 +32,7 @@ def test_without_a_compiler_torch_does_the_work(
     ("file", "right", "wrong"),
     [
         ("terms.h", "sum += load_some(entry.d", "sum -= load_some(entry.d"),
+        ("linear.h", "totals[o] + widen(bias[o])", "totals[o] - widen(bias[o])"),
         ("functions.h", "x < 0 ? -far : far", "far"),
         ("attention.h", "position - window + 1 : 0", "position - window : 0"),
         ("attention.h", "some += rounded<T>(", "some -= rounded<T>("),

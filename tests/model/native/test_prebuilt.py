@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from service.model import attention_twin, terms_twin
+from service.model import attention_twin, linear_twin, terms_twin
 from service.model.native import (
     build as build_module,
     library as library_module,
 )
 from service.model.native.attention import NativeAttention
 from service.model.native.build import BuildFailed, build_library, prebuild_library
+from service.model.native.linear import NativeLinear
 from service.model.native.targets import targets
 from service.model.native.terms import NativeTerms
 from tests.model.native.library import CPU
@@ -38,13 +39,15 @@ def test_the_kernels_equal_their_twins_on_every_processor_that_this_one_is(
     kernels: list[Path],
 ) -> None:
     assert len(set(kernels)) == len(targets()) >= 1
-    can = build_module._processor()
+    can = build_module.processor()
     tried = [one for target, one in zip(targets(), kernels, strict=True) if target.needs <= can]
     assert tried
     for path in tried:
         library = ctypes.CDLL(str(path))
         for dtype in library_module.DTYPES:
-            assert terms_twin.equals(NativeTerms(library, dtype), CPU)
+            terms = NativeTerms(library, dtype)
+            assert terms_twin.equals(terms, CPU)
+            assert linear_twin.equals(NativeLinear(library, dtype), terms, CPU)
             assert attention_twin.equals(NativeAttention(library, dtype), CPU)
 
 
@@ -65,9 +68,9 @@ def test_the_fastest_that_the_processor_can_run_is_taken(
     first, second, third = prebuild_library(small, tmp_path)
     monkeypatch.setenv("CXX", "no-such-compiler")
     for can, library in ((fastest, first), (middle, second), (slowest, third)):
-        monkeypatch.setattr(build_module, "_processor", lambda can=can: can.needs | {"fpu"})
+        monkeypatch.setattr(build_module, "processor", lambda can=can: can.needs | {"fpu"})
         assert build_library(small, tmp_path, tmp_path) == library
-    monkeypatch.setattr(build_module, "_processor", lambda: slowest.needs - {"avx2"})
+    monkeypatch.setattr(build_module, "processor", lambda: slowest.needs - {"avx2"})
     with pytest.raises(BuildFailed, match="this processor"):
         build_library(small, tmp_path, tmp_path)
 
