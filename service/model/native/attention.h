@@ -65,6 +65,13 @@ struct AttentionCall {
   }
 };
 
+// Reads a line of each 64 bytes, in order. A processor fetches ahead of such a reader, but of none who
+// looks at one head after the other, or says what to prefetch.
+inline void touch(const void* from, int64_t num_bytes) {
+  for (int64_t byte = 0; byte < num_bytes; byte += 64)
+    static_cast<void>(static_cast<const volatile char*>(from)[byte]);
+}
+
 // What one query has seen so far: its output is total / sum.
 struct Softmax {
   float largest;  // of the scores
@@ -135,33 +142,33 @@ inline void prefetch(const AttentionCall& call, const Tile& tile, int64_t kv_hea
   prefetch(rows.values, tile.num, call.value_dim);
 }
 
-// Products of a query with keys from position `first` on → their weights; what the query's total
-// shrinks by. Of the positions those from `begin` up to `end` are visible, counted from `first`.
-template <typename T>
+// Products of a query with `num` keys from position `first` on → `put(t, weights)` of `kLanes` of them
+// at a time; what the query's total shrinks by. Those from `begin` up to `end` are visible, counted
+// from `first`.
+template <typename T, typename Put>
 inline float weigh(const AttentionCall& call, int64_t head, int64_t first, int64_t begin,
-                   int64_t end, int64_t num, float* scores, Softmax& softmax) {
-  Floats most = Floats{} + softmax.largest;
+                   int64_t end, int64_t num, float* products, Softmax& softmax, Put put) {
+  const float scaling = call.scaling, softcap = call.softcap;
+  const float slope = call.slopes ? call.slopes[head] : 0;
+  const Floats hidden = Floats{} - __builtin_inff();
+  Floats most = hidden;
   for (int64_t t = 0; t < num; t += kLanes) {
-    const Floats numbers = lane_numbers() + static_cast<float>(t);
-    Floats some = load(scores + t) * call.scaling;
-    if (call.softcap) some = tanh(some / call.softcap) * call.softcap;
-    if (call.slopes)
-      some += rounded<T>((numbers + static_cast<float>(first)) * call.slopes[head]);
-    if (t < begin || t + kLanes > end) {
-      const Floats from = Floats{} + static_cast<float>(begin);
-      const Floats to = Floats{} + static_cast<float>(end);
-      some = numbers >= from ? some : Floats{} - __builtin_inff();
-      some = numbers < to ? some : Floats{} - __builtin_inff();
-    }
-    most = some > most ? some : most;
-    store(some, scores + t);
+    Floats scores = load(products + t) * scaling;
+    if (softcap) scores = tanh(scores / softcap) * softcap;
+    if (slope) scores += rounded<T>((lane_numbers() + static_cast<float>(first + t)) * slope);
+    if (t < begin) scores = lane_numbers() >= static_cast<float>(begin - t) ? scores : hidden;
+    if (t + kLanes > end) scores = lane_numbers() < static_cast<float>(end - t) ? scores : hidden;
+    most = scores > most ? scores : most;
+    store(scores, products + t);
   }
   const float factor = softmax.raise(largest(most));
+  Floats sum = softmax.sum;
   for (int64_t t = 0; t < num; t += kLanes) {
-    const Floats weights = exp_negative(load(scores + t) - softmax.largest);
-    softmax.sum += weights;
-    store(weights, scores + t);
+    const Floats weights = exp_negative(load(products + t) - softmax.largest);
+    sum += weights;
+    put(t, weights);
   }
+  softmax.sum = sum;
   return factor;
 }
 

@@ -152,19 +152,14 @@ inline void score(const AttentionCall& call, int64_t i, int64_t num, Scratch& sc
 template <typename T>
 inline void weigh(const AttentionCall& call, const Block& block, int64_t i, int64_t first,
                   int64_t num, Scratch& scratch) {
+  using Weight = std::conditional_t<Word<T>::kSize == 2, T, float>;
   for (int64_t q = 0; q < kTileQueries; q++) {
     const int64_t query = i + q, position = block.position_of(query);
-    float* scores = scratch.scores + q * kKeys;
-    scratch.factors[q] =
-        weigh<T>(call, block.head_of(query), first, call.oldest(position) - first,
-                 position + 1 - first, parts(num, kPair) * kPair, scores, scratch.softmax[query]);
-    uint32_t* weights = scratch.weights + q * words_of<T>(kKeys);
-    for (int64_t t = 0; t < num; t += kLanes) {
-      if constexpr (Word<T>::kSize == 2)
-        store(load(scores + t), reinterpret_cast<T*>(weights) + t);
-      else
-        store(load(scores + t), reinterpret_cast<float*>(weights) + t);
-    }
+    Weight* weights = reinterpret_cast<Weight*>(scratch.weights + q * words_of<T>(kKeys));
+    scratch.factors[q] = weigh<T>(
+        call, block.head_of(query), first, call.oldest(position) - first, position + 1 - first,
+        parts(num, kPair) * kPair, scratch.scores + q * kKeys, scratch.softmax[query],
+        [&](int64_t t, Floats some) { store(some, weights + t); });
   }
 }
 

@@ -29,15 +29,11 @@ struct Stretch {
     return static_cast<const T*>(rows) + (slot * call.kv_heads + head) * dim;
   }
 
-  // Reads all of it in order. A processor expects the lines that follow those that were read one after
-  // the other, but not those that follow a line of one head, or one it was told to prefetch.
   template <typename T>
-  void touch(const AttentionCall& call, const void* rows, int64_t dim) const {
-    const char* begin = reinterpret_cast<const char*>(at<T>(call, rows, dim, first_head));
-    const int64_t stride = call.kv_heads * dim * sizeof(T), size = num_heads * dim * sizeof(T);
+  void touch_all(const AttentionCall& call, const void* rows, int64_t dim) const {
+    const T* begin = at<T>(call, rows, dim, first_head);
     for (int64_t t = 0; t < num; t++)
-      for (int64_t byte = 0; byte < size; byte += 64)
-        static_cast<void>(*static_cast<const volatile char*>(begin + t * stride + byte));
+      touch(begin + t * call.kv_heads * dim, num_heads * dim * sizeof(T));
   }
 };
 
@@ -93,7 +89,7 @@ template <typename T>
 void see_stretch(const AttentionCall& call, int64_t row, const Stretch& stretch,
                  RowScratch& scratch) {
   const int64_t group = call.group();
-  stretch.touch<T>(call, call.keys, call.key_dim);
+  stretch.touch_all<T>(call, call.keys, call.key_dim);
   for (int64_t h = 0; h < stretch.num_heads; h++) {
     const T* keys = stretch.at<T>(call, call.keys, call.key_dim, stretch.first_head + h);
     for (int64_t query = h * group; query < (h + 1) * group; query++) {
@@ -101,12 +97,13 @@ void see_stretch(const AttentionCall& call, int64_t row, const Stretch& stretch,
       float* weights = scratch.weights + query * kStretchKeys;
       multiply(call.query.at<T>(row, head), keys, call.kv_heads * call.key_dim, call.key_dim,
                stretch.num, weights);
-      scratch.factors[query] = weigh<T>(call, head, stretch.first, 0, stretch.num,
-                                        parts(stretch.num, kLanes) * kLanes, weights,
-                                        scratch.softmax[query]);
+      scratch.factors[query] =
+          weigh<T>(call, head, stretch.first, 0, stretch.num, parts(stretch.num, kLanes) * kLanes,
+                   weights, scratch.softmax[query],
+                   [&](int64_t t, Floats some) { store(some, weights + t); });
     }
   }
-  stretch.touch<T>(call, call.values, call.value_dim);
+  stretch.touch_all<T>(call, call.values, call.value_dim);
   for (int64_t h = 0; h < stretch.num_heads; h++) {
     const T* values = stretch.at<T>(call, call.values, call.value_dim, stretch.first_head + h);
     for (int64_t query = h * group; query < (h + 1) * group; query++)

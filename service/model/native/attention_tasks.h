@@ -9,6 +9,8 @@ namespace {
 
 constexpr int64_t kFewQueries = 8;  // from about here on it pays to look at a key once for all of them
 
+constexpr int64_t kSharedCache = 8 << 20;
+
 // What a task takes: a block of queries and one kv head, or a row and some kv heads.
 struct Shares {
   int64_t block_rows;  // 0 = none fits
@@ -60,6 +62,22 @@ void attend(const AttentionCall& call, const Shares& shares, const Segment& segm
   }
 }
 
+// Fetches what the rows of a segment will see, as long as a cache that threads share holds it.
+template <typename T>
+void fetch(const AttentionCall& call, const Segment& segment) {
+  const int64_t key_bytes = call.block_size * call.kv_heads * call.key_dim * sizeof(T);
+  const int64_t value_bytes = call.block_size * call.kv_heads * call.value_dim * sizeof(T);
+  const int64_t first = call.oldest(segment.position) / call.block_size;
+  const int64_t last = parts(segment.position + segment.num_rows, call.block_size);
+  if ((last - first) * (key_bytes + value_bytes) > kSharedCache) return;
+#pragma omp for schedule(static)
+  for (int64_t i = first; i < last; i++) {
+    const int64_t block = call.blocks[segment.table + i];
+    touch(static_cast<const char*>(call.keys) + block * key_bytes, key_bytes);
+    touch(static_cast<const char*>(call.values) + block * value_bytes, value_bytes);
+  }
+}
+
 template <typename T>
 void write_and_attend(const AttentionCall& call) {
   const Shares shares = shares_of(call);
@@ -68,6 +86,8 @@ void write_and_attend(const AttentionCall& call) {
   {
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < call.num_new; row++) write_new<T>(call, row);
+    for (int64_t i = 0; i < call.num_segments; i++)
+      if (shares.is_block(call, call.segments[i])) fetch<T>(call, call.segments[i]);
     // From the last segment on: parts of prompts, which take longest, follow the decoding rows.
     const Segment* segment = call.segments + call.num_segments - 1;
     int64_t begin = 0, end = shares.tasks_of(call, *segment);

@@ -33,9 +33,17 @@ inline Floats load(const float* from) {
 }
 
 inline Floats load(const bfloat16* from) {
-  Halves bits;
-  std::memcpy(&bits, from, sizeof bits);
-  return (Floats)(__builtin_convertvector(bits, Words) << 16);
+  // Compilers make the general form out of parts of a register.
+#if defined(__AVX512F__)
+  const Words bits = (Words)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from));
+#elif defined(__AVX2__)
+  const Words bits = (Words)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from));
+#else
+  Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  const Words bits = __builtin_convertvector(halves, Words);
+#endif
+  return (Floats)(bits << 16);
 }
 
 inline void store(Floats values, float* to) { std::memcpy(to, &values, sizeof values); }
