@@ -143,8 +143,6 @@ def add_adaptions(out: torch.Tensor, query: torch.Tensor, layer: int, context: S
     `query [T, H, dim]`, `out [T, H, Dv]`; the softmax is over the learned keys alone
     (LLaMA-Adapter, arXiv 2303.16199; peft `tuners/adaption_prompt/layer.py`).
     """
-    if not context.adaptions:
-        return
     for run in context.rows.runs:
         parts = context.adaptions.get(run.slot, {}).get(layer)
         if parts is not None:
@@ -152,6 +150,11 @@ def add_adaptions(out: torch.Tensor, query: torch.Tensor, layer: int, context: S
             scores = mine @ parts["key"].transpose(1, 2) / math.sqrt(query.shape[-1])
             learned = scores.float().softmax(-1).to(query.dtype) @ parts["value"]
             out[run.start : run.stop] += parts["gate"] * learned.transpose(0, 1)
+
+
+def by_row(heads: torch.Tensor) -> torch.Tensor:
+    """`[1, heads, T, dim]` → `[T, heads, dim]`."""
+    return heads[0].transpose(0, 1)
 
 
 class PagedAttention:
@@ -174,21 +177,21 @@ class PagedAttention:
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         index = self._context.write_index
         assert index is not None, "the lane has begun the step"
-        rows, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
-        out = rows.new_empty(*rows.shape[:2], values.shape[-1])
+        heads, num_rows, value_dim = *query.shape[1:3], value.shape[3]
+        out = query.new_empty(num_rows, heads, value_dim)
         kernels = self._context.kernels
-        if kernels is not None and kernels.attention.takes(rows, keys, values):
+        if kernels is not None and kernels.attention.takes(query, key, value):
             cache, table = self._store.layer(layer), self._context.kernel_rows
-            kernels.attention.write_and_attend(
-                table, index, rows, keys, values, cache, out, options
-            )
+            kernels.attention.write_and_attend(table, index, query, key, value, cache, out, options)
         else:
+            rows, keys, values = (by_row(one) for one in (query, key, value))
             self._store.write(layer, index, keys, values)
             for chunk in self._chunks():
                 first = chunk[0].first_row
                 found = self._attend_chunk(layer, chunk, rows, options)
                 out[first : first + len(found)] = found
-        add_adaptions(out, rows, layer, self._context)
+        if self._context.adaptions:
+            add_adaptions(out, by_row(query), layer, self._context)
         return out[None], None
 
     def _chunks(self) -> list[list[Segment]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from service.model.attention import alibi_mask, attend, block_tables, causal_mask
+from service.model.attention import alibi_mask, attend, block_tables, by_row, causal_mask
 from service.model.kernels import AttentionKernel
 from service.model.kv_store import KVStore, LayerShape
 from service.model.lanes.ragged import write_index
@@ -52,17 +52,18 @@ def _is_equal(
     cache = store.layer(0)
     cache.keys.copy_(draw(*cache.keys.shape))
     cache.values.copy_(draw(*cache.values.shape))
-    # As models make them: heads in front of rows.
-    query = draw(_HEADS, num_rows, _KEY_DIM).transpose(0, 1)
-    key = draw(_KV_HEADS, num_rows, _KEY_DIM).transpose(0, 1)
-    value = draw(_KV_HEADS, num_rows, _VALUE_DIM).transpose(0, 1)
+    query = draw(1, _HEADS, num_rows, _KEY_DIM)
+    key = draw(1, _KV_HEADS, num_rows, _KEY_DIM)
+    value = draw(1, _KV_HEADS, num_rows, _VALUE_DIM)
     slots = torch.tensor(write_index(segments, _BLOCK_SIZE), device=device)
     out = torch.zeros(num_rows, _HEADS, _VALUE_DIM, dtype=kernel.dtype, device=device)
     if not kernel.takes(query, key, value):
         return False
     kernel.write_and_attend(kernel.rows(segments), slots, query, key, value, cache, out, options)
-    is_written = torch.equal(cache.keys[slots], key) and torch.equal(cache.values[slots], value)
-    twin = torch.cat([_attended(one, query, store, options) for one in segments])
+    is_written = torch.equal(cache.keys[slots], by_row(key)) and torch.equal(
+        cache.values[slots], by_row(value)
+    )
+    twin = torch.cat([_attended(one, by_row(query), store, options) for one in segments])
     tolerance = max(4 * torch.finfo(kernel.dtype).eps, 1e-5)
     return is_written and torch.allclose(out.float(), twin, rtol=tolerance, atol=tolerance)
 

@@ -78,8 +78,9 @@ class AttentionKernel(Protocol):
         out: torch.Tensor,
         options: dict[str, Any],
     ) -> None:
-        """Store `key`, `value` `[T, heads, dim]` of every row at `slots [T]`, then set `rows` in
-        `out [T, H, Dv]`, contiguous. Options by transformers' names."""
+        """Store `key`, `value` of every row at `slots [T]`, then set `rows` in `out [T, H, Dv]`,
+        contiguous. All three are `[1, heads, T, dim]`, and options have names, as transformers
+        hands them over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,12 +67,12 @@ class NativeAttention:
         return RowTable(segments)
 
     def takes(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
-        group = query.shape[1] // key.shape[1]
+        _, kv_heads, _, value_dim = value.shape
         return (
             query.dtype == key.dtype == value.dtype == self.dtype
-            and query.stride(-1) == key.stride(-1) == value.stride(-1) == 1
-            and value.shape[2] >= 8
-            and group * value.shape[2] <= _MAX_TOTAL
+            and query.stride(3) == key.stride(3) == value.stride(3) == 1
+            and value_dim >= 8
+            and query.shape[1] // kv_heads * value_dim <= _MAX_TOTAL
         )
 
     def write_and_attend(
@@ -97,18 +97,18 @@ class NativeAttention:
         call.keys, call.values = cache.keys.data_ptr(), cache.values.data_ptr()
         call.out = out.data_ptr()
         call.sinks, call.slopes = _address(sinks), _address(slopes)
-        call.num_new = len(key)
-        call.heads, call.kv_heads = query.shape[1], key.shape[1]
-        call.key_dim, call.value_dim = key.shape[2], value.shape[2]
+        _, call.kv_heads, call.num_new, call.key_dim = key.shape
+        _, call.heads, call.value_dim = out.shape
         call.block_size = cache.block_size
         call.window = options.get("sliding_window") or 0
-        call.scaling = options.get("scaling") or query.shape[-1] ** -0.5
+        call.scaling = options.get("scaling") or call.key_dim**-0.5
         call.softcap = options.get("softcap") or 0.0
         self._run(call)
 
 
 def _view(tensor: torch.Tensor) -> _View:
-    return _View(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
+    _, head_stride, row_stride, _ = tensor.stride()
+    return _View(tensor.data_ptr(), row_stride, head_stride)
 
 
 def _floats(tensor: torch.Tensor | None) -> torch.Tensor | None:

@@ -85,6 +85,7 @@ class TritonAttention:
         options: dict[str, Any],
     ) -> None:
         """As `AttentionKernel` says; a key and value at slot -1 is stored nowhere."""
+        query, key, value = (one[0].transpose(0, 1) for one in (query, key, value))
         self._write(slots, key, value, cache)
         splits = _splits(len(rows.single), key.shape[1])
         self._attend(rows.single, 1, splits, rows.blocks, query, cache, out, options)

@@ -35,7 +35,7 @@ def test_without_a_compiler_torch_does_the_work(
         ("linear.h", "totals[o] + widen(bias[o])", "totals[o] - widen(bias[o])"),
         ("functions.h", "x < 0 ? -far : far", "far"),
         ("attention.h", "position - window + 1 : 0", "position - window : 0"),
-        ("attention.h", "some += rounded<T>(", "some -= rounded<T>("),
+        ("attention.h", "scores += rounded<T>(", "scores -= rounded<T>("),
         ("attention_chunks.h", "position + 1 - first", "position + 2 - first"),
         ("attention_chunks.h", "call.oldest(position) - first", "0"),
     ],
