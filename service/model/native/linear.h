@@ -16,12 +16,16 @@
 
 namespace {
 
-constexpr int64_t kBlock = 64;        // outputs
+constexpr int64_t kBlock = 64;  // outputs
 constexpr int64_t kBlockParts = kBlock / kLanes;
-constexpr int64_t kLinearRows = 32;   // at most
-constexpr int64_t kChunk = 64;        // words of inputs that stay in the first cache for all rows
-constexpr int64_t kAhead = 16;        // words of inputs that are asked for before it is their turn
-constexpr int64_t kLine = 16;         // words that come from memory together
+constexpr int64_t kLinearRows = 32;  // at most
+constexpr int64_t kChunk = 64;       // words of inputs that stay in the first cache for all rows
+constexpr int64_t kAhead = kChunk;   // words of inputs that are asked for before it is their turn
+constexpr int64_t kLine = 16;        // words that come from memory together
+// Rows and vectors of outputs whose sums fit into the registers. A single row takes memory in order.
+constexpr int kTileRows = kHasManyRegisters ? 4 : 3;
+constexpr int kTileParts = 4;
+constexpr int kRowParts = kBlockParts < 8 ? kBlockParts : 8;
 
 struct Weight {
   const uint32_t* blocks;  // what fills up the last one is read, and counts for nothing
@@ -54,36 +58,41 @@ inline void add_words(const uint32_t* weights, int64_t num_words, const T* x, in
                       float* totals) {
   using W = WeightWord<T>;
   Floats sums[kRows][kParts];
-  for (int row = 0; row < kRows; row++)
-    for (int part = 0; part < kParts; part++)
-      sums[row][part] = load(totals + row * kBlock + part * kLanes);
+  const auto each = [&](const auto& work) __attribute__((always_inline)) {
+    repeat<kRows>([&](auto row) __attribute__((always_inline)) {
+      repeat<kParts>([&](auto part) __attribute__((always_inline)) {
+        work(sums[row][part], totals + row * kBlock + part * kLanes);
+      });
+    });
+  };
+  each([](Floats& sum, const float* total) { sum = load(total); });
   for (int64_t k = 0; k < num_words; k++, weights += kBlock) {
-    Words columns[kParts];
-    for (int part = 0; part < kParts; part++)
-      std::memcpy(&columns[part], weights + part * kLanes, sizeof(Words));
-    // One row reads as fast as the processor itself looks ahead.
+    // For a single row the processor itself looks ahead far enough.
     if constexpr (kRows > 1)
       for (int64_t line = 0; line < kParts * kLanes; line += kLine)
         __builtin_prefetch(weights + kAhead * kBlock + line);
-    for (int row = 0; row < kRows; row++) {
+    Words columns[kParts];
+    repeat<kParts>([&](auto part) __attribute__((always_inline)) {
+      std::memcpy(&columns[part], weights + part * kLanes, sizeof(Words));
+    });
+    repeat<kRows>([&](auto row) __attribute__((always_inline)) {
       uint32_t word;
       std::memcpy(&word, x + row * in + k * W::kSize, sizeof word);
       const Words factor = Words{} + word;
-      for (int part = 0; part < kParts; part++)
+      repeat<kParts>([&](auto part) __attribute__((always_inline)) {
         sums[row][part] = W::add(sums[row][part], columns[part], factor);
-    }
+      });
+    });
   }
-  for (int row = 0; row < kRows; row++)
-    for (int part = 0; part < kParts; part++)
-      store(sums[row][part], totals + row * kBlock + part * kLanes);
+  each([](Floats sum, float* total) { store(sum, total); });
 }
 
 // The same for all rows and the vectors `first` to `last` of a block.
 template <typename T>
 inline void add_chunk(const uint32_t* weights, int64_t num_words, const T* x, int64_t in,
                       int64_t num_rows, int64_t first, int64_t last, float* totals) {
-  by_rows<kHasManyRegisters ? 4 : 2>(first, last, [&](int64_t part, auto num_parts) {
-    by_rows<4>(0, num_rows, [&](int64_t row, auto count) {
+  by_rows<kTileRows>(0, num_rows, [&](int64_t row, auto count) {
+    by_rows<count() == 1 ? kRowParts : kTileParts>(first, last, [&](int64_t part, auto num_parts) {
       add_words<count(), num_parts()>(weights + part * kLanes, num_words, x + row * in, in,
                                       totals + row * kBlock + part * kLanes);
     });

@@ -261,6 +261,16 @@ inline void store_some(Floats values, T* to, int64_t n) {
   for (int64_t lane = 0; lane < n; lane++) narrow(values[lane], to[lane]);
 }
 
+// `work(0)` to `work(kTimes - 1)`, each number a constant: vectors of an array that is indexed by them
+// alone stay in registers.
+template <int kTimes, typename Work>
+__attribute__((always_inline)) inline void repeat(const Work& work) {
+  if constexpr (kTimes > 0) {
+    repeat<kTimes - 1>(work);
+    work(std::integral_constant<int, kTimes - 1>());
+  }
+}
+
 constexpr int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 // `work(first, number of rows)` with the number as a constant, for all of the rows.
