@@ -118,7 +118,51 @@ class LinearKernel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class NormForm:
+    """What norms by the root of the mean square differ in."""
+
+    rounds_first: bool = False
+    """To the run dtype, before the weight is multiplied."""
+    adds_one: bool = False
+    """To the weight."""
+
+
+class NormKernel(Protocol):
+    """One norm on its weight."""
+
+    def takes(self, x: torch.Tensor) -> bool: ...
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor: ...
+
+
+class ElementwiseKernel(Protocol):
+    """What a model computes between its products, in one pass each; twins are in
+    elementwise_twin.py."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def norm(self, weight: torch.Tensor, eps: float, form: NormForm) -> NormKernel: ...
+
+    def takes_gate(self, gate: torch.Tensor, up: torch.Tensor) -> bool: ...
+
+    def gated(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """`silu(gate) * up`, of what `takes_gate` takes."""
+
+    def takes_heads(
+        self, query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> bool: ...
+
+    def rotated(
+        self, query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`query, key [B, heads, T, dim]` turned by `cos, sin [B, T, dim]`, of what `takes_heads`
+        takes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kernels:
     terms: TermKernel
     attention: AttentionKernel
     linear: LinearKernel | None = None
+    elementwise: ElementwiseKernel | None = None

@@ -2,7 +2,7 @@
 
 import torch
 
-from service.model import attention_twin, linear_twin, terms_twin
+from service.model import attention_twin, elementwise_twin, linear_twin, terms_twin
 from service.model.kernels import Kernels
 
 
@@ -14,4 +14,6 @@ def wrong_kernel(kernels: Kernels, device: torch.device) -> str | None:
         return "attention"
     if kernels.linear is not None and not linear_twin.equals(kernels.linear, kernels.terms, device):
         return "linear"
+    if kernels.elementwise and not elementwise_twin.equals(kernels.elementwise, device):
+        return "elementwise"
     return None

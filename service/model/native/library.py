@@ -10,6 +10,7 @@ import torch
 from service.model.kernels import Kernels
 from service.model.native.attention import NativeAttention
 from service.model.native.build import BuildFailed, build_library
+from service.model.native.elementwise import NativeElementwise
 from service.model.native.linear import NativeLinear
 from service.model.native.terms import NativeTerms
 from service.model.openmp import openmp_runtime
@@ -34,7 +35,10 @@ def load_native(folder: Path, dtype: torch.dtype, device: torch.device) -> Kerne
         log.warning("native_kernels_missing", reason=str(error))
         return None
     native = Kernels(
-        NativeTerms(library, dtype), NativeAttention(library, dtype), NativeLinear(library, dtype)
+        NativeTerms(library, dtype),
+        NativeAttention(library, dtype),
+        NativeLinear(library, dtype),
+        NativeElementwise(library, dtype),
     )
     if wrong := wrong_kernel(native, device):
         log.warning("native_kernel_wrong", kernel=wrong, reason="it differs from its twin")

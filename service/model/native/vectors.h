@@ -32,33 +32,60 @@ inline Floats load(const float* from) {
   return values;
 }
 
-inline Floats load(const bfloat16* from) {
-  // Compilers make the general form out of parts of a register.
+// Compilers make the general form out of parts of a register.
+inline Words widened(Halves halves) {
 #if defined(__AVX512F__)
-  const Words bits = (Words)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from));
+  return (Words)_mm512_cvtepu16_epi32((__m256i)halves);
 #elif defined(__AVX2__)
-  const Words bits = (Words)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from));
+  return (Words)_mm256_cvtepu16_epi32((__m128i)halves);
 #else
+  return __builtin_convertvector(halves, Words);
+#endif
+}
+
+// Of words that are no larger than a half.
+inline Halves narrowed(Words words) {
+#if defined(__AVX512F__)
+  return (Halves)_mm512_cvtepi32_epi16((__m512i)words);
+#elif defined(__AVX2__)
+  const __m256i packed = _mm256_packus_epi32((__m256i)words, (__m256i)words);
+  return (Halves)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
+#else
+  return __builtin_convertvector(words, Halves);
+#endif
+}
+
+inline Floats load(const bfloat16* from) {
   Halves halves;
   std::memcpy(&halves, from, sizeof halves);
-  const Words bits = __builtin_convertvector(halves, Words);
-#endif
-  return (Floats)(bits << 16);
+  return (Floats)(widened(halves) << 16);
 }
 
 inline void store(Floats values, float* to) { std::memcpy(to, &values, sizeof values); }
 
-inline void store(Floats values, bfloat16* to) {
+inline Halves narrowed(Floats values) {
 #if defined(__AVX512BF16__)
   // As `narrow`, but that a NaN keeps its sign and what is below 2^-126 becomes zero.
-  const __m256bh halves = _mm512_cvtneps_pbh((__m512)values);
-  std::memcpy(to, &halves, sizeof halves);
+  return (Halves)_mm512_cvtneps_pbh((__m512)values);
 #else
   Words bits = (Words)values;
   bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // as `narrow`
-  bits = values == values ? bits : Words{} + 0x7fc0;
-  Halves halves = __builtin_convertvector(bits, Halves);
+  return narrowed(values == values ? bits : Words{} + 0x7fc0);
+#endif
+}
+
+inline void store(Floats values, bfloat16* to) {
+  const Halves halves = narrowed(values);
   std::memcpy(to, &halves, sizeof halves);
+}
+
+inline Floats lesser(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return a < b ? a : b;
 #endif
 }
 
@@ -69,12 +96,30 @@ inline Floats lane_numbers() {
   return numbers;
 }
 
-// As `narrow` and `widen` do.
+// The value on its own: a product is rounded before it is added to something.
+template <typename V>
+inline V alone(V value) {
+#if defined(__FMA__)
+  asm("" : "+x"(value));
+#elif defined(__aarch64__)
+  asm("" : "+w"(value));
+#elif !defined(__x86_64__)
+  asm("" : "+m"(value));
+#endif
+  return value;
+}
+
+// As `narrow` and `widen` do, of what is computed from numbers of T: a NaN of theirs is in the bits
+// that stay.
 template <typename T>
-inline Floats rounded(Floats values) {
-  T narrowed[kLanes];
-  store(values, narrowed);
-  return load(narrowed);
+inline Floats rounded(Floats wide) {
+  if constexpr (sizeof(T) == sizeof(float)) return alone(wide);
+#if defined(__AVX512BF16__)
+  return (Floats)(widened(narrowed(wide)) << 16);
+#else
+  const Words bits = (Words)wide;
+  return (Floats)((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000);
+#endif
 }
 
 #if defined(__AVX512F__)

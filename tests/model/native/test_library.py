@@ -38,11 +38,29 @@ def test_without_a_compiler_torch_does_the_work(
         ("attention.h", "scores += rounded<T>(", "scores -= rounded<T>("),
         ("attention_chunks.h", "position + 1 - first", "position + 2 - first"),
         ("attention_chunks.h", "call.oldest(position) - first", "0"),
+        ("elementwise.h", "(mean + norm.eps)", "(mean)"),
+        ("elementwise.h", "rounded<T>(imaginary * load_some(cos", "(imaginary * load_some(cos"),
     ],
 )
 def test_a_kernel_that_differs_from_its_twin_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, right: str, wrong: str
 ) -> None:
+    change(monkeypatch, tmp_path, file, right, wrong)
+    assert load_native(tmp_path / "kernels", torch.float32, CPU) is None
+
+
+def test_a_kernel_that_rounds_elsewhere_than_its_twin_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    change(monkeypatch, tmp_path, "elementwise.h", "= rounded<T>(silu(", "= (silu(")
+    assert load_native(tmp_path / "kernels", torch.float32, CPU) is not None
+    assert load_native(tmp_path / "kernels", torch.bfloat16, CPU) is None
+
+
+def change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, right: str, wrong: str
+) -> None:
+    """Of the sources that are compiled."""
     native_of(torch.float32)
     sources = tmp_path / "sources"
     shutil.copytree(library_module._SOURCE.parent, sources)
@@ -50,7 +68,6 @@ def test_a_kernel_that_differs_from_its_twin_is_not_used(
     assert right in source
     (sources / file).write_text(source.replace(right, wrong))
     monkeypatch.setattr(library_module, "_SOURCE", sources / library_module._SOURCE.name)
-    assert load_native(tmp_path / "kernels", torch.float32, CPU) is None
 
 
 def test_a_library_is_built_once_and_an_error_says_why(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from service.model import attention_twin, linear_twin, terms_twin
+from service.model import attention_twin, elementwise_twin, linear_twin, terms_twin
 from service.model.native import (
     build as build_module,
     library as library_module,
 )
 from service.model.native.attention import NativeAttention
 from service.model.native.build import BuildFailed, build_library, prebuild_library
+from service.model.native.elementwise import NativeElementwise
 from service.model.native.linear import NativeLinear
 from service.model.native.targets import targets
 from service.model.native.terms import NativeTerms
@@ -49,6 +50,7 @@ def test_the_kernels_equal_their_twins_on_every_processor_that_this_one_is(
             assert terms_twin.equals(terms, CPU)
             assert linear_twin.equals(NativeLinear(library, dtype), terms, CPU)
             assert attention_twin.equals(NativeAttention(library, dtype), CPU)
+            assert elementwise_twin.equals(NativeElementwise(library, dtype), CPU)
 
 
 def test_without_a_compiler_what_is_prebuilt_serves(
