@@ -17,6 +17,7 @@ from service.base import BaseDescription, LengthClasses, Quantization
 from service.errors import ConfigurationError
 from service.model.context import StepContext
 from service.model.describe import config_value, describe, read_base_files
+from service.model.fused.fuse import Fused, fuse
 from service.model.kernels import Kernels
 from service.model.kv_store import LayerShape
 from service.model.lanes.build import prepare
@@ -67,6 +68,7 @@ class LoadedBase:
     past_cost: PastCost
     length_classes: LengthClasses
     """Sequences of different classes share no keys and values."""
+    fused: Fused
 
 
 def load_base(options: LoadOptions) -> LoadedBase:
@@ -83,6 +85,7 @@ def load_base(options: LoadOptions) -> LoadedBase:
     if options.packs_weights and device.type == "cpu":
         pack_linears(model, model.dtype, context.kernels.linear if context.kernels else None)
     length_classes = prepare(model, lane.name, context)
+    fused = fuse(model, context.kernels.elementwise if context.kernels else None)
     found = probe(model, lane.name)
     max_model_len = _max_model_len(config, options.max_model_len)
     name = options.served_model_name or options.base_model.rstrip("/").rsplit("/", 1)[-1]
@@ -104,6 +107,7 @@ def load_base(options: LoadOptions) -> LoadedBase:
         found.layers,
         found.past_cost,
         length_classes,
+        fused,
     )
 
 
