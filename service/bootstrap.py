@@ -62,6 +62,7 @@ from service.model.loader import (
 from service.model.memory import MemoryOptions, MemoryPlan, plan_memory
 from service.model.openmp import release_helpers
 from service.model.pool import AdapterPool
+from service.model.row_cost import double_position
 from service.router_metrics import RouterMetrics, adapter_load_seconds, load_observer
 from service.settings import Settings
 from service.sources.catalog import SourceCatalog
@@ -316,7 +317,7 @@ def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
 
 def _max_mixed_prefill(settings: Settings, device: torch.device) -> int:
     """On a processor each row adds to the step, on a GPU few cost as much as one."""
-    return settings.max_mixed_prefill_tokens or (32 if device.type == "cpu" else 128)
+    return settings.max_mixed_prefill_tokens or (64 if device.type == "cpu" else 128)
 
 
 def _engine_parts(
@@ -335,6 +336,7 @@ def _engine_parts(
         max_num_batched_tokens=settings.max_num_batched_tokens,
         max_mixed_prefill_tokens=_max_mixed_prefill(settings, device),
         chunked_prefill=base.lane.can_chunk,
+        double_position=double_position(base.model.config, base.layers, base.description.sites),
     )
     lane = build_lane(
         base.lane.name,

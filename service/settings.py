@@ -123,8 +123,8 @@ class Settings(SourceSettings, S3Settings, FleetSettings, BaseSettings):
     max_mixed_prefill_tokens: int | None = Field(
         None,
         gt=0,
-        description="Prompt rows of a step while something decodes (tokens);"
-        " by default 32 on a processor, 128 on a GPU.",
+        description="Prompt rows of a step while something decodes, fewer far into a long prompt,"
+        " where a row costs more (tokens); by default 64 on a processor, 128 on a GPU.",
     )
     max_lora_rank: int = Field(
         256, gt=0, description="Largest adapter rank that is accepted (number)."

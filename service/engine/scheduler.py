@@ -35,6 +35,8 @@ class SchedulerConfig:
     """Adapters that a step beside running ones brings to the device; the first may exceed it."""
     max_copied_adapters: int = 4
     """The same as a number: each costs its sites, however small it is."""
+    double_position: float = math.inf
+    """Position at which a prefill row takes twice the time of one at the start of its prompt."""
 
 
 class Scheduler:
@@ -112,7 +114,8 @@ class Scheduler:
             (one for one in self.running if not one.is_decoding), key=self.policy.rank
         )
         budget = self._prefill_budget(builder.num_rows)
-        rows = PrefillRows(budget, prefills, self.config.chunked_prefill)
+        double_position = self.config.double_position if builder.num_rows else math.inf
+        rows = PrefillRows(budget, prefills, self.config.chunked_prefill, double_position)
         if self.num_preemptions == num_preemptions and self._has_place:
             self._admit(rows, prefills)
         for sequence in prefills:

@@ -5,6 +5,7 @@ can read, so a block given to two sequences, a stale slot or a lost position cha
 """
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Budgets:
     policy: str = "fair"
     max_copied_bytes: int = 3 * PAGE
     num_loaders: int = 100
+    double_position: float = math.inf
 
 
 def ref(number: int, num_bytes: int = PAGE, **traits: object) -> AdapterRef:
@@ -267,6 +269,7 @@ class Machine:
             one.max_overtakes,
             one.chunked_prefill,
             one.max_copied_bytes,
+            double_position=one.double_position,
         )
         policy = scheduling_policy(one.policy)
         self.scheduler = Scheduler(config, self.blocks, self.residency, policy)

@@ -30,6 +30,34 @@ def test_beside_a_decoding_sequence_prefill_has_the_smaller_budget() -> None:
     assert machine.runner.steps[-1].num_decode == 1
 
 
+@pytest.mark.parametrize("is_beside_others", [True, False])
+def test_beside_others_a_prompt_has_fewer_rows_the_further_it_is(is_beside_others: bool) -> None:
+    machine = Machine(
+        max_num_batched_tokens=9, max_mixed_prefill_tokens=8, double_position=8, num_blocks=100
+    )
+    if is_beside_others:
+        machine.add(1, max_tokens=30)
+        machine.step()
+    long = machine.add(24)
+    for _ in range(4):
+        machine.step()
+    given = [rows_of(step)[long] for step in machine.runner.steps if long in rows_of(step)]
+    assert given == ([8, 4, 3, 2] if is_beside_others else [9, 9, 6, 1])
+
+
+def test_far_into_a_prompt_there_is_still_a_row() -> None:
+    machine = Machine(max_mixed_prefill_tokens=5, double_position=0.1)
+    first = machine.add(1, max_tokens=30)
+    machine.step()
+    long = machine.add(20)
+    for _ in range(16):
+        machine.step()
+    assert [rows_of(step).get(long) for step in machine.runner.steps[1:]] == [5, *[1] * 15]
+    machine.run()
+    machine.check_outputs()
+    assert first
+
+
 def test_decode_rows_leave_less_than_the_mixed_budget_when_there_are_many() -> None:
     machine = Machine(max_num_batched_tokens=6, max_mixed_prefill_tokens=5, max_num_seqs=9)
     for _ in range(5):
