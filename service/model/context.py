@@ -4,8 +4,6 @@ and attention during it. One object per engine, owned by the engine thread, neve
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import compress
-from operator import not_
 from typing import Any
 
 import torch
@@ -47,12 +45,10 @@ class RowRuns:
     num_rows: int = 0
     runs: tuple[SlotRun, ...] = ()
     slots: frozenset[int] = frozenset()
-    short: Any = None
-    """Runs for the kernel, in its layout."""
-    long: tuple[SlotRun, ...] = ()
-    """The others."""
+    kernel_runs: Any = None
+    """The same for the kernel, in its layout."""
     is_captured: bool = False
-    """Any adapter may come to any row when the step is repeated: `short` is all there is to say."""
+    """Any adapter may come to any row when the step is repeated: `kernel_runs` says it all."""
 
     @classmethod
     def of(
@@ -60,13 +56,8 @@ class RowRuns:
     ) -> "RowRuns":
         runs = runs_of(row_slot, row_task)
         slots = frozenset(run.slot for run in runs)
-        if kernel is None:
-            return cls(len(row_slot), tuple(runs), slots, long=tuple(runs))
-        limit = kernel.max_run_rows
-        is_short = [limit is None or run.stop - run.start <= limit for run in runs]
-        short = kernel.runs([(run.slot, run.start, run.stop) for run in compress(runs, is_short)])
-        long = compress(runs, map(not_, is_short))
-        return cls(len(row_slot), tuple(runs), slots, short, tuple(long))
+        kernel_runs = kernel and kernel.runs([(run.slot, run.start, run.stop) for run in runs])
+        return cls(len(row_slot), tuple(runs), slots, kernel_runs)
 
 
 def by_rows(segments: list[Segment], value: Callable[[Segment], int]) -> list[int]:

@@ -39,15 +39,11 @@ class TermKernel(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
-    @property
-    def max_run_rows(self) -> int | None:
-        """Longer runs are left to torch; None: no run is too long."""
-
     def table(self) -> TermTable: ...
 
     def runs(self, runs: Sequence[tuple[int, int, int]]) -> Any:
         """Runs of a step, made once and read at every site: (slot, first row, one past the last
-        row) of each, none longer than `max_run_rows`."""
+        row) of each."""
 
     def takes(self, table: Any, num_rows: int, x: torch.Tensor, y: torch.Tensor) -> bool:
         """Whether these are `num_rows` rows of the site, whatever their leading dimensions."""

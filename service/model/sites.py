@@ -96,28 +96,27 @@ class Site:
             y = self._base_forward(self._transformed(active, rows.num_rows, x))
             self._apply(active, rows.num_rows, x, y)
             return y
-        y, runs = self._base_and_kernel(rows, x)
-        if runs:
-            self._apply(self._active(runs), rows.num_rows, x, y)
+        y, is_done = self._base_and_kernel(rows, x)
+        if not is_done:
+            self._apply(self._active(rows.runs), rows.num_rows, x, y)
         return y
 
-    def _base_and_kernel(
-        self, rows: RowRuns, x: torch.Tensor
-    ) -> tuple[torch.Tensor, tuple[SlotRun, ...]]:
-        """The base's output with what the kernel does of the terms; the runs that it leaves."""
-        if isinstance(self._base_forward, PackedLinear):
-            together = self._base_forward.with_terms(x, rows.num_rows, self._table, rows.short)
-            if together is not None:
-                return together, rows.long
-        y = self._base_forward(x)
-        return y, rows.long if self._apply_kernel(rows, x, y) else rows.runs
+    def _base_and_kernel(self, rows: RowRuns, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """The base's output; whether the kernel has applied the terms to it."""
+        forward = self._base_forward
+        if isinstance(forward, PackedLinear):
+            y = forward.with_terms(x, rows.num_rows, self._table, rows.kernel_runs)
+            if y is not None:
+                return y, True
+        y = forward(x)
+        return y, self._apply_kernel(rows, x, y)
 
     def _apply_kernel(self, rows: RowRuns, x: torch.Tensor, y: torch.Tensor) -> bool:
-        """False when the short runs are left to the torch twin, as all others are."""
+        """False when all runs are left to the torch twin."""
         kernel, table = self._kernel, self._table
         if kernel is None or not kernel.takes(table, rows.num_rows, x, y):
             return False
-        kernel.add_to(table, rows.short, x, y)
+        kernel.add_to(table, rows.kernel_runs, x, y)
         return True
 
     def _active(self, runs: Iterable[SlotRun]) -> list[tuple[SlotRun, SiteForm]]:

@@ -1,4 +1,4 @@
-"""The native form of the operator's row-wise terms, for the short runs of a decode step.
+"""The native form of the operator's row-wise terms, for runs of any length.
 
 `terms.h` has the arithmetic, `operator/terms.py` is its twin.
 """
@@ -61,9 +61,6 @@ class TermTable:
 
 
 class NativeTerms:
-    max_run_rows = 32
-    """From about here on a matrix product of torch's own is faster."""
-
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._apply = getattr(library, _FUNCTIONS[dtype])

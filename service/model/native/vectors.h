@@ -186,12 +186,28 @@ inline float largest(Floats values) {
 #endif
 }
 
+// The first `n` lanes; the others are zero.
+template <typename T>
+inline Floats load_some(const T* from, int64_t n) {
+  if (n >= kLanes) return load(from);
+  Floats values = {};
+  for (int64_t lane = 0; lane < n; lane++) values[lane] = widen(from[lane]);
+  return values;
+}
+
+template <typename T>
+inline void store_some(Floats values, T* to, int64_t n) {
+  if (n >= kLanes) return store(values, to);
+  for (int64_t lane = 0; lane < n; lane++) narrow(values[lane], to[lane]);
+}
+
 // What a long product of two vectors is made of: `kStep` elements at a time.
 template <typename T>
 struct Product {
   using Operand = Floats;
   static constexpr int kStep = kLanes;
   static Operand get(const T* from) { return load(from); }
+  static Operand get_some(const T* from, int64_t n) { return load_some(from, n); }
   static Floats add(Floats sum, Operand left, Operand right) { return sum + left * right; }
 };
 
@@ -201,6 +217,10 @@ struct Product<bfloat16> {
   using Operand = __m512bh;
   static constexpr int kStep = 32;
   static Operand get(const bfloat16* from) { return (__m512bh)_mm512_loadu_si512(from); }
+  // The first `n` elements; the others are zero.
+  static Operand get_some(const bfloat16* from, int64_t n) {
+    return (__m512bh)_mm512_maskz_loadu_epi16((1u << n) - 1, from);
+  }
   static Floats add(Floats sum, Operand left, Operand right) {
     return (Floats)_mm512_dpbf16_ps((__m512)sum, left, right);
   }
@@ -259,53 +279,6 @@ inline void transpose(const Quad* rows, Words* columns) {
 #endif
 }
 
-// Of each of `kLanes` rows the elements from `first` on that a `Quad` holds: a lane for each row,
-// four vectors of a word each. Elements beyond `num` are zero.
-template <typename T>
-inline void load_words(const T* const* rows, int64_t first, int64_t num, Words* words) {
-  constexpr int64_t per_quad = sizeof(Quad) / sizeof(T);
-  Quad quads[kLanes] = {};
-  for (int lane = 0; lane < kLanes; lane++) {
-    if (num >= per_quad)
-      std::memcpy(&quads[lane], rows[lane] + first, sizeof(Quad));
-    else if (num == per_quad / 2)
-      std::memcpy(&quads[lane], rows[lane] + first, sizeof(Quad) / 2);
-    else
-      std::memcpy(&quads[lane], rows[lane] + first, num * sizeof(T));
-  }
-  transpose(quads, words);
-}
-
-// The same as float32, a vector for each element.
-template <typename T>
-inline void load_columns(const T* const* rows, int64_t first, int64_t num, Floats* columns) {
-  Words words[4];
-  load_words(rows, first, num, words);
-  for (int j = 0; j < 4; j++) {
-    if constexpr (sizeof(T) == 4) {
-      columns[j] = (Floats)words[j];
-    } else {
-      columns[2 * j] = (Floats)(words[j] << 16);
-      columns[2 * j + 1] = (Floats)(words[j] & 0xffff0000);
-    }
-  }
-}
-
-// The first `n` lanes; the others are zero.
-template <typename T>
-inline Floats load_some(const T* from, int64_t n) {
-  if (n >= kLanes) return load(from);
-  Floats values = {};
-  for (int64_t lane = 0; lane < n; lane++) values[lane] = widen(from[lane]);
-  return values;
-}
-
-template <typename T>
-inline void store_some(Floats values, T* to, int64_t n) {
-  if (n >= kLanes) return store(values, to);
-  for (int64_t lane = 0; lane < n; lane++) narrow(values[lane], to[lane]);
-}
-
 // `work(0)` to `work(kTimes - 1)`, each number a constant: vectors of an array that is indexed by them
 // alone stay in registers.
 template <int kTimes, typename Work>
@@ -315,6 +288,61 @@ __attribute__((always_inline)) inline void repeat(const Work& work) {
     work(std::integral_constant<int, kTimes - 1>());
   }
 }
+
+// The first `num` elements that a `Quad` holds; the others are zero.
+template <typename T>
+inline Quad load_quad(const T* from, int64_t num) {
+  Quad quad = {};
+#if defined(__AVX512F__)
+  quad = (Quad)_mm_maskz_loadu_epi8((1u << num * sizeof(T)) - 1, from);
+#else
+  if (num == sizeof(Quad) / sizeof(T) / 2)
+    std::memcpy(&quad, from, sizeof(Quad) / 2);
+  else
+    std::memcpy(&quad, from, num * sizeof(T));
+#endif
+  return quad;
+}
+
+// Of each of `kLanes` rows, which begin at `row(lane)`, the elements that a `Quad` holds: a lane for
+// each row, four vectors of a word each. Elements beyond `num` are zero.
+template <typename T, typename Row>
+inline void load_words_of(Row row, int64_t num, Words* words) {
+  Quad quads[kLanes];
+  if (num >= static_cast<int64_t>(sizeof(Quad) / sizeof(T)))
+    repeat<kLanes>([&](auto lane) { std::memcpy(&quads[lane], row(lane), sizeof(Quad)); });
+  else
+    repeat<kLanes>([&](auto lane) { quads[lane] = load_quad<T>(row(lane), num); });
+  transpose(quads, words);
+}
+
+// The same as float32, a vector for each element.
+template <typename T, typename Row>
+inline void load_columns_of(Row row, int64_t num, Floats* columns) {
+  Words words[4];
+  load_words_of<T>(row, num, words);
+  repeat<4>([&](auto j) {
+    if constexpr (sizeof(T) == 4) {
+      columns[j] = (Floats)words[j];
+    } else {
+      columns[2 * j] = (Floats)(words[j] << 16);
+      columns[2 * j + 1] = (Floats)(words[j] & 0xffff0000);
+    }
+  });
+}
+
+// The same of the elements from `first` on of each of these rows.
+template <typename T>
+inline void load_words(const T* const* rows, int64_t first, int64_t num, Words* words) {
+  load_words_of<T>([&](int64_t lane) { return rows[lane] + first; }, num, words);
+}
+
+template <typename T>
+inline void load_columns(const T* const* rows, int64_t first, int64_t num, Floats* columns) {
+  load_columns_of<T>([&](int64_t lane) { return rows[lane] + first; }, num, columns);
+}
+
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 constexpr int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 

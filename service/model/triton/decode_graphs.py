@@ -142,7 +142,7 @@ class DecodeGraphs:
         buffers = self._buffers[size]
         ids, positions, slots = buffers.tokens
         empty = buffers.rows[:0]
-        runs = RowRuns(size, short=buffers.tiles, is_captured=has_terms)
+        runs = RowRuns(size, kernel_runs=buffers.tiles, is_captured=has_terms)
         self._context.begin_captured(
             runs, RowTiles(buffers.rows, empty, buffers.blocks.view(-1)), slots
         )

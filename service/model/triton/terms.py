@@ -18,8 +18,6 @@ _INPUTS_OF_A_PART = 1024
 
 
 class TritonTerms:
-    max_run_rows = None
-
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype = dtype
         self.tables = TermTables(device)

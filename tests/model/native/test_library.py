@@ -31,7 +31,8 @@ def test_without_a_compiler_torch_does_the_work(
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
-        ("terms.h", "sum += load_some(entry.d", "sum -= load_some(entry.d"),
+        ("term_tiles.h", "if (d) sum += load(d)", "if (d) sum -= load(d)"),
+        ("term_tiles.h", "hidden += row * size + panel.first", "hidden += row * size"),
         ("linear.h", "totals[o] + widen(bias[o])", "totals[o] - widen(bias[o])"),
         ("functions.h", "x < 0 ? -far : far", "far"),
         ("attention.h", "position - window + 1 : 0", "position - window : 0"),

@@ -92,7 +92,7 @@ def test_terms_in_the_same_call_are_those_of_a_call_of_their_own(dtype: torch.dt
     with torch.inference_mode():
         together = linear(x)
         apart = plain.clone()
-        native.terms.add_to(site._table, context.rows.short, x, apart)
+        native.terms.add_to(site._table, context.rows.kernel_runs, x, apart)
     assert torch.equal(together, apart)
     assert not torch.equal(together[0, 0], plain[0, 0])
     assert torch.equal(together[0, 4], plain[0, 4])
