@@ -67,22 +67,30 @@ inline void multiply(const T* query, const T* keys, int64_t stride, int64_t dim,
 }
 
 // total = total * factor + the `num` values, which lie `stride` elements apart, each times its weight.
-template <typename T>
-inline void accumulate(float factor, const float* weights, const T* values, int64_t stride,
-                       int64_t num, int64_t dim, float* total) {
-  by_rows<4>(0, dim / kLanes, [&](int64_t vector, auto count) {
+template <int kNum, typename T>
+inline void accumulate(const float* factors, const float* weights, const T* values, int64_t stride,
+                       int64_t num, int64_t dim, float* totals) {
+  by_rows<kHasManyRegisters ? 4 : 2>(0, dim / kLanes, [&](int64_t vector, auto count) {
     const int64_t c = vector * kLanes;
-    Floats sums[count()];
-    for (int i = 0; i < count(); i++) sums[i] = load(total + c + i * kLanes) * factor;
-    for (int64_t t = 0; t < num; t++)
+    Floats sums[kNum][count()];
+    for (int q = 0; q < kNum; q++)
       for (int i = 0; i < count(); i++)
-        sums[i] += load(values + t * stride + c + i * kLanes) * weights[t];
-    for (int i = 0; i < count(); i++) store(sums[i], total + c + i * kLanes);
+        sums[q][i] = load(totals + q * dim + c + i * kLanes) * factors[q];
+    for (int64_t t = 0; t < num; t++)
+      for (int i = 0; i < count(); i++) {
+        const Floats some = load(values + t * stride + c + i * kLanes);
+        for (int q = 0; q < kNum; q++) sums[q][i] += some * weights[q * kStretchKeys + t];
+      }
+    for (int q = 0; q < kNum; q++)
+      for (int i = 0; i < count(); i++) store(sums[q][i], totals + q * dim + c + i * kLanes);
   });
-  for (int64_t c = dim / kLanes * kLanes; c < dim; c++) {
-    total[c] *= factor;
-    for (int64_t t = 0; t < num; t++) total[c] += weights[t] * widen(values[t * stride + c]);
-  }
+  for (int64_t c = dim / kLanes * kLanes; c < dim; c++)
+    for (int q = 0; q < kNum; q++) {
+      float& total = totals[q * dim + c];
+      total *= factors[q];
+      for (int64_t t = 0; t < num; t++)
+        total += weights[q * kStretchKeys + t] * widen(values[t * stride + c]);
+    }
 }
 
 template <typename T>
@@ -106,10 +114,11 @@ void see_stretch(const AttentionCall& call, int64_t row, const Stretch& stretch,
   stretch.touch_all<T>(call, call.values, call.value_dim);
   for (int64_t h = 0; h < stretch.num_heads; h++) {
     const T* values = stretch.at<T>(call, call.values, call.value_dim, stretch.first_head + h);
-    for (int64_t query = h * group; query < (h + 1) * group; query++)
-      accumulate(scratch.factors[query], scratch.weights + query * kStretchKeys, values,
-                 call.kv_heads * call.value_dim, stretch.num, call.value_dim,
-                 scratch.totals + query * call.value_dim);
+    by_rows<kHasManyRegisters ? 4 : 2>(h * group, (h + 1) * group, [&](int64_t query, auto count) {
+      accumulate<count()>(scratch.factors + query, scratch.weights + query * kStretchKeys, values,
+                          call.kv_heads * call.value_dim, stretch.num, call.value_dim,
+                          scratch.totals + query * call.value_dim);
+    });
   }
 }
 
