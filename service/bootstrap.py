@@ -307,6 +307,7 @@ def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
         not_in=dict(base.lane.rejected) or None,
         dtype=base.description.dtype,
         quantization=base.description.quantization,
+        fused=str(base.fused),
         device=str(base.model.device),
         sites=len(base.sites),
         kv_tokens=memory.num_blocks * settings.block_size,
@@ -408,5 +409,9 @@ def _build_info(base: LoadedBase) -> BuildInfo:
         torch=torch.__version__,
         device=str(base.model.device),
         base_created=int(config.stat().st_mtime),
-        details=(("lane", base.lane.name), ("quantization", base.description.quantization)),
+        details=(
+            ("lane", base.lane.name),
+            ("quantization", base.description.quantization),
+            ("fused", str(base.fused)),
+        ),
     )
