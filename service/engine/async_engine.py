@@ -6,6 +6,7 @@ Down: one queue of messages. Up: one `call_soon_threadsafe` per step, whatever t
 import asyncio
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
@@ -30,14 +31,21 @@ def _abort(request_id: str, engine: Engine) -> list[TokenEvent]:
 
 
 class EngineStream:
-    """The events of one sequence on the event loop's side."""
+    """The events of one sequence on the event loop's side, for one reader."""
 
     def __init__(self, request_id: str, tenant: str, close: Callable[[str], None]) -> None:
         self.request_id = request_id
         self.tenant = tenant
-        self.events: asyncio.Queue[TokenEvent] = asyncio.Queue()
         self.is_terminated = False
+        self._events: deque[TokenEvent] = deque()
+        self._arrival: asyncio.Future[None] | None = None
+        """Somebody waits for it while it is not done."""
         self._close = close
+
+    def put(self, event: TokenEvent) -> None:
+        self._events.append(event)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
 
     def __aiter__(self) -> "EngineStream":
         return self
@@ -45,7 +53,10 @@ class EngineStream:
     async def __anext__(self) -> TokenEvent:
         if self.is_terminated:
             raise StopAsyncIteration
-        event = await self.events.get()
+        while not self._events:
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        event = self._events.popleft()
         self.is_terminated = event.is_terminal
         return event
 
@@ -192,7 +203,7 @@ class AsyncEngine:
             stream = self._streams.get(event.request_id)
             if stream is None:
                 continue
-            stream.events.put_nowait(event)
+            stream.put(event)
             if event.is_terminal:
                 self._forget(event.request_id)
 
@@ -206,6 +217,6 @@ class AsyncEngine:
     def _fail_streams(self, error: RepertoireError) -> None:
         for request_id, stream in list(self._streams.items()):
             self._forget(request_id)
-            stream.events.put_nowait(
+            stream.put(
                 TokenEvent(request_id, finish_reason=FinishReason.ERROR, error=error)
             )

@@ -80,13 +80,11 @@ class Answer:
     def slowest(self) -> Timeline | None:
         return max(self.timelines, key=lambda one: one.seconds, default=None)
 
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        """Raises what failed: the whole call fails with its first failed sequence."""
-        while (delta := await self._next()) is not None:
-            yield delta
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self
 
-    async def _next(self) -> Delta | None:
-        """None at the end."""
+    async def __anext__(self) -> Delta:
+        """Raises what failed: the whole call fails with its first failed sequence."""
         try:
             while (arrived := await self._events.next()) is not None:
                 index, event = arrived
@@ -103,7 +101,7 @@ class Answer:
         except Exception:
             self._outcome = Outcome.FAILED
             raise
-        return None
+        raise StopAsyncIteration
 
     def summary(self) -> AnswerSummary:
         """As of now; once closed, as of its end."""

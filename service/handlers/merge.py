@@ -23,7 +23,11 @@ class MergedStreams:
     async def next(self) -> tuple[int, TokenEvent] | None:
         """None once every stream has ended or was closed. Raises what a stream raises."""
         while self._open:
-            index, event = await self._read()
+            index, event = (
+                (0, await _next_event(self._streams[0]))
+                if len(self._streams) == 1
+                else await self._read()
+            )
             if index not in self._open:
                 continue
             if isinstance(event, Exception):
@@ -46,8 +50,6 @@ class MergedStreams:
             await stream.aclose()
 
     async def _read(self) -> tuple[int, TokenEvent | Exception]:
-        if len(self._streams) == 1:
-            return 0, await _next_event(self._streams[0])
         if not self._pumps:
             self._pumps = [
                 asyncio.create_task(self._pump(index, stream))

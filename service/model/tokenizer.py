@@ -2,13 +2,18 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from service.adapters.own_tokens import AddedToken, OwnTokens
 from service.errors import InvalidRequest
+
+_NUM_KNOWN_TEXTS = 1 << 14
+"""Texts of lone tokens that are remembered: detokenizing asks for one with every token."""
 
 
 class HFTokenizer:
@@ -22,6 +27,8 @@ class HFTokenizer:
         )
         self.vocab_size = len(tokenizer)
         self._is_byte_level = _decodes_bytes(tokenizer)
+        self._decode = _decoder(tokenizer)
+        self._text_of = lru_cache(_NUM_KNOWN_TEXTS)(self._decode_one)
         fallback = tokenizer.eos_token_id
         self.eos_token_ids = eos_token_ids or frozenset([fallback] if fallback is not None else [])
 
@@ -62,12 +69,12 @@ class HFTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
-        text: str = self._tokenizer.decode(
-            list(ids),
-            skip_special_tokens=skip_special_tokens,
-            clean_up_tokenization_spaces=False,
-        )
-        return text
+        if len(ids) == 1:
+            return self._text_of(ids[0], skip_special_tokens)
+        return self._decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def _decode_one(self, token_id: int, skip_special_tokens: bool) -> str:
+        return self._decode([token_id], skip_special_tokens=skip_special_tokens)
 
     def is_special(self, token_id: int) -> bool:
         return token_id in self._special
@@ -108,6 +115,21 @@ def _added_token(token: AddedToken) -> tokenizers.AddedToken:
         normalized=token.normalized,
         special=token.special,
     )
+
+
+def _decoder(tokenizer: Any) -> Callable[..., str]:
+    """The library below transformers, which makes sure of types for as long as ten tokens take to
+    decode; but for classes that decode in a way of their own."""
+    own = type(tokenizer)
+    is_usual = own.decode is PreTrainedTokenizerBase.decode and (
+        getattr(own, "_decode", None) is PreTrainedTokenizerFast._decode
+    )
+    decode: Callable[..., str] = (
+        tokenizer.backend_tokenizer.decode
+        if is_usual
+        else partial(tokenizer.decode, clean_up_tokenization_spaces=False)
+    )
+    return decode
 
 
 def _decodes_bytes(tokenizer: Any) -> bool:
