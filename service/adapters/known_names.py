@@ -4,16 +4,20 @@ Nothing is changed in place, but replaced: a look from any thread sees the state
 the one after it.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from service.adapters.history import NameHistory
 from service.adapters.journal import below
-from service.tenancy import tenant_of
+from service.tenancy import qualified, tenant_of
 
 
 class KnownNames:
     def __init__(self) -> None:
         self._histories: Mapping[str, NameHistory] = {}
+        self._usable: Mapping[str, Sequence[str]] = {}
+        """Names with versions by tenant, sorted: a page of them costs no look at all the others."""
 
     def history(self, name: str) -> NameHistory:
         return self._histories.get(name) or NameHistory()
@@ -26,6 +30,12 @@ class KnownNames:
         """Names that can be served, sorted."""
         return sorted(name for name, history in self._histories.items() if history.versions)
 
+    def names_of(self, tenant: str, after: str | None = None) -> Iterator[str]:
+        """Of one tenant those that can be served, sorted; behind this bare name."""
+        names = self._usable.get(tenant, ())
+        start = 0 if after is None else bisect_right(names, qualified(tenant, after))
+        return map(names.__getitem__, range(start, len(names)))
+
     def names_with_deleted(self) -> list[str]:
         """Names that have deleted versions or are deleted as a whole, sorted."""
         return sorted(name for name, history in self._histories.items() if history.deleted)
@@ -36,7 +46,7 @@ class KnownNames:
 
     def num_adapters(self, tenant: str) -> int:
         """Names of the tenant that lead to a version."""
-        return sum(bool(history.versions) for _, history in self._of(tenant))
+        return len(self._usable.get(tenant, ()))
 
     def is_live(self, digest: str, tenant: str | None = None) -> bool:
         """Whether some version has this content that is not deleted; of one tenant, or of any."""
@@ -61,6 +71,27 @@ class KnownNames:
     def known_digests(self) -> set[str]:
         """Of everything that was ever a version here."""
         return set[str]().union(*(history.digests for history in self._histories.values()))
+
+    def _know(self, changed: Mapping[str, NameHistory]) -> None:
+        """These names are so from now on. Costs little more than has changed."""
+        before = self._histories
+        come, gone = defaultdict[str, list[str]](list), defaultdict[str, set[str]](set)
+        for name, history in changed.items():
+            known = before.get(name)
+            if (known is not None and bool(known.versions)) != bool(history.versions):
+                if history.versions:
+                    come[tenant_of(name)].append(name)
+                else:
+                    gone[tenant_of(name)].add(name)
+        moved = {
+            tenant: sorted([*self._without(tenant, gone[tenant]), *come[tenant]])
+            for tenant in come.keys() | gone.keys()
+        }
+        self._histories = {**before, **changed}
+        self._usable = {**self._usable, **moved}
+
+    def _without(self, tenant: str, gone: Collection[str]) -> Iterator[str]:
+        return (name for name in self._usable.get(tenant, ()) if name not in gone)
 
     def _of(self, tenant: str | None) -> Iterator[tuple[str, NameHistory]]:
         """Of every name of one tenant, or of all."""

@@ -6,7 +6,7 @@ Lives on the event loop and never waits, so looking a name up and counting its u
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from service.adapters.naming import Selector, parse_selector
 from service.adapters.shares import Shares, largest, pick
@@ -105,7 +105,11 @@ class AdapterRegistry:
         return self._num_bytes / max(1, len(self._named))
 
     def names(self) -> list[str]:
-        return sorted(name for name in self._current if not self.is_over(name))
+        return sorted(ref.name for ref in self.usable())
+
+    def usable(self) -> Iterator[AdapterRef]:
+        """What each name leads to; by no order, and not to be kept while names change."""
+        return (ref for name, ref in self._current.items() if not self.is_over(name))
 
     def has(self, name: str, version: int) -> bool:
         return version in self._versions.get(name, {})

@@ -72,7 +72,7 @@ class AdapterStore(KnownNames):
             with ThreadPoolExecutor(_NUM_READERS) as readers:
                 names = self._journal.names()
                 histories = readers.map(self._journal.replay, names)
-                self._histories = dict(zip(names, histories, strict=True))
+                self._know(dict(zip(names, histories, strict=True)))
             self._manifests = self._read_manifests(self.kept_digests())
             if is_tidied and not self.is_shared:
                 self.settle_removed(written_before=float("inf"))
@@ -278,7 +278,7 @@ class AdapterStore(KnownNames):
         }
         lost = _kept(self.history(name) for name in changed) - _kept(changed.values())
         self._manifests = {**self._manifests, **found}
-        self._histories = {**self._histories, **changed}
+        self._know(changed)
         if lost:
             self._forget_manifests(lost - self.kept_digests())
         return sorted(changed)
@@ -303,7 +303,7 @@ class AdapterStore(KnownNames):
             self.refresh(name)
             return False
         changed = history.after(operation)
-        self._histories = {**self._histories, name: changed}
+        self._know({name: changed})
         self._changes[name] = history, changed
         return True
 

@@ -1,10 +1,10 @@
 """From a call to a response, streamed or whole: what completions and chat have in common."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -35,8 +35,9 @@ load balancers understand. Whoever waits longer sees headers and keep-alives ins
 
 
 def new_request_id(prefix: str) -> str:
-    """Ours, not the client's `X-Request-Id`: two requests may carry the same one."""
-    return prefix + uuid4().hex
+    """Ours, not the client's `X-Request-Id`: two requests may carry the same one. No secret, so the
+    system is not asked, for which the interpreter would be left to the engine's thread."""
+    return f"{prefix}{random.getrandbits(128):032x}"
 
 
 @dataclass(frozen=True, slots=True)

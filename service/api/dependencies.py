@@ -66,12 +66,14 @@ class _State(Protocol):
     services: Services
 
 
-def get_services(request: Request) -> Services:
+# FastAPI calls what is not async on a thread, which is dear: both ways go through the lock that the
+# engine's thread holds.
+async def get_services(request: Request) -> Services:
     state: _State = request.app.state
     return state.services
 
 
-def get_record(request: Request) -> RequestRecord:
+async def get_record(request: Request) -> RequestRecord:
     record: RequestRecord = request.scope["state"]["record"]
     return record
 

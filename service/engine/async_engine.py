@@ -217,6 +217,4 @@ class AsyncEngine:
     def _fail_streams(self, error: RepertoireError) -> None:
         for request_id, stream in list(self._streams.items()):
             self._forget(request_id)
-            stream.put(
-                TokenEvent(request_id, finish_reason=FinishReason.ERROR, error=error)
-            )
+            stream.put(TokenEvent(request_id, finish_reason=FinishReason.ERROR, error=error))

@@ -1,6 +1,6 @@
 """Which version a request is bound to from its first moment to its last: one, or a sum of some."""
 
-import secrets
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -56,7 +56,7 @@ class AdapterBinder:
 
         Raises `ModelNotFound` or `InvalidRequest`, having taken nothing.
         """
-        caller = _Caller(principal, sticky_key or secrets.token_hex(8))
+        caller = _Caller(principal, sticky_key or f"{random.getrandbits(64):x}")
         if summands:
             return self._acquire_sum(model, summands, caller)
         return None if model == self._base_name else self._acquire_one(model, param, caller)

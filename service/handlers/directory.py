@@ -5,9 +5,9 @@ history, and what of it has gone is left out of lists, or not found.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import groupby, islice
 
 from service.adapters.deletions import is_restorable, recoverable, recoverable_until
 from service.adapters.disk_cache import DiskCache
@@ -95,10 +95,15 @@ class Directory:
             text_digest=manifest.text_digest,
         )
 
-    def names(self, tenant: str) -> list[str]:
-        """Of its adapters, those that cannot be served too, sorted."""
-        everything = {*self._store.names(), *self.broken}
-        return sorted(name for name in everything if tenant_of(name) == tenant and self.has(name))
+    def names(self, tenant: str, after: str | None = None) -> Iterator[str]:
+        """Of its adapters, those that cannot be served too, sorted; behind this bare name."""
+        broken = sorted(
+            name
+            for name in self.broken
+            if tenant_of(name) == tenant and (after is None or bare_name(name) > after)
+        )
+        everything = groupby(merge(self._store.names_of(tenant, after), broken))
+        return (name for name, _ in everything if self.has(name))
 
     def has(self, name: str) -> bool:
         """Whether there is such an adapter, usable or not."""
@@ -202,13 +207,14 @@ class Directory:
             tier = "disk" if self._cache.has(version.digest) else "store"
         return view_version(version, history, manifest, tier)
 
-    def list_models(self, is_seen: Callable[[str], bool]) -> Sequence[ModelEntry]:
-        """Of the names that are seen and still there."""
-        entries = []
-        for name in filter(is_seen, self.registry.names()):
-            with suppress(ModelNotFound):
-                entries.append(self.find_model(name))
-        return entries
+    def list_models(self, id_of: Callable[[str], str | None]) -> Iterator[ModelEntry]:
+        """Of the names that are still there and have an id; by no order."""
+        for ref in self.registry.usable():
+            model = id_of(ref.name)
+            versions = self._store.history(ref.name).versions
+            if model is not None and ref.version in versions:
+                created = min(one.created_at for one in versions.values())
+                yield ModelEntry(model, created, self._base.name, ref.version, ref.digest)
 
     def find_model(self, model: str) -> ModelEntry:
         """Raises `ModelNotFound`."""

@@ -6,6 +6,8 @@ it: the same look-ups are made and the same error is raised as for a name that n
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
+from operator import attrgetter
 
 from service.adapters.naming import is_valid_name
 from service.adapters.registry import AdapterRegistry
@@ -42,9 +44,11 @@ class VisibleAdapters:
 
     def list_models(self, principal: Principal) -> Sequence[ModelEntry]:
         """By the names that the caller would write."""
-        seen = self._directory.list_models(lambda name: self._sees(principal, name))
-        entries = (replace(entry, id=self._written(principal, entry.id)) for entry in seen)
-        return sorted(entries, key=lambda entry: entry.id)
+
+        def id_of(name: str) -> str | None:
+            return self._written(principal, name) if self._sees(principal, name) else None
+
+        return sorted(self._directory.list_models(id_of), key=attrgetter("id"))
 
     def find_model(self, principal: Principal, model: str) -> ModelEntry:
         """The entry's id is what was asked. Raises `ModelNotFound`."""
@@ -91,12 +95,9 @@ class VisibleAdapters:
     ) -> tuple[Sequence[AdapterView], bool]:
         """A page of one tenant's adapters in the order of their names, and whether more follow."""
         owner = principal.tenant if tenant is None else tenant
-        names = [
-            name
-            for name in self._directory.names(owner)
-            if self._sees(principal, name) and (after is None or bare_name(name) > after)
-        ]
-        return self._directory.view_all(names[:limit]), len(names) > limit
+        names = (n for n in self._directory.names(owner, after) if self._sees(principal, n))
+        found = list(islice(names, limit + 1))
+        return self._directory.view_all(found[:limit]), len(found) > limit
 
     def list_deleted(
         self, principal: Principal, tenant: str | None, limit: int, after: str | None

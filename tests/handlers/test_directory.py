@@ -1,5 +1,6 @@
 """Looks at names while a change of them is on its way to the disk."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from service.adapters.deletions import delete_for, delete_version_for
 from service.adapters.lifetime import Lifetime
 from service.adapters.naming import Selector
 from service.adapters.operations import Restore
+from service.core import AdapterRef
 from service.errors import AdapterNotFound, ModelNotFound
 from service.tenancy import ANYONE
 from tests.adapters.house import House
@@ -60,15 +62,15 @@ def test_a_name_that_goes_while_a_list_is_made_is_left_out_of_it(
         await publish(house, "b", 2)
         staging = house.stage(folder(house.root.parent, 1))
         await house.service.publish("a", staging, lifetime=Lifetime(ttl_s=3600))
-        current = house.registry.names
+        current = house.registry.usable
 
-        def names() -> list[str]:
-            found = current()
+        def usable() -> Iterator[AdapterRef]:
+            found = list(current())
             house.skipped_s = 3601.0
-            return found
+            return iter(found)
 
-        monkeypatch.setattr(house.registry, "names", names)
-        monkeypatch.setattr(house.service._directory, "names", lambda _: ["a", "b"])
+        monkeypatch.setattr(house.registry, "usable", usable)
+        monkeypatch.setattr(house.service._directory, "names", lambda *_: iter(["a", "b"]))
         assert (models(house), listed(house)) == (["b"], ["b"])
 
     run(house, scenario)

@@ -225,15 +225,16 @@ class Adapter(BaseModel):
         version = partial(
             AdapterVersion.of, shows_tier=principal.is_operator, shows_origin=is_owner
         )
+        versions = [version(one) for one in view.versions]
         return cls(
             name=bare_name(view.name),
             tenant=tenant,
             visibility=shown_visibility(view.visibility) if is_owner else None,
             state=view.state,
             created_at=view.created_at,
-            current=version(view.current) if view.current else None,
+            current=next((one for one in versions if one.current), None),
             aliases={alias: shown(shares) for alias, shares in view.aliases.items()},
-            versions=[version(one) for one in view.versions],
+            versions=versions,
             deleted=[DeletedVersion.of(one) for one in view.deleted] if is_owner else [],
             reasons=[Reason.of(reason) for reason in view.reasons],
             pinned=view.pinned,
