@@ -91,11 +91,15 @@ def _serve(settings: "Settings") -> int:
 
     services = build_services(settings)
     app = create_app(services)
-    # What lives now lives on: a collector that went through it would hold up every stream for as
-    # long as ten steps.
-    gc.collect()
-    gc.freeze()
-    return run_server(app, settings, services.lifecycle, lambda url: _greet(url, settings))
+
+    def greet(url: str) -> None:
+        # What lives now, with the store, lives on: a collector that went through it would hold up
+        # every stream for as long as ten steps.
+        gc.collect()
+        gc.freeze()
+        _greet(url, settings)
+
+    return run_server(app, settings, services.lifecycle, greet)
 
 
 def _check(arguments: "CheckArguments") -> int:

@@ -98,7 +98,7 @@ class IncrementalDetokenizer:
         if self._tokenizer.is_special(token_id):
             return ""
         self._window.append(token_id)
-        text = self._decode(self._window)
+        text = self._tokenizer.decode(self._window, skip_special_tokens=True)
         if not text.endswith(REPLACEMENT):
             delta = text[self._num_emitted :]
             self._move_to(self._num_context)

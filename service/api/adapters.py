@@ -1,5 +1,6 @@
 """Routes of adapters: publish, list, look at, verify."""
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -26,6 +27,9 @@ from service.phases import phase
 from service.tenancy import qualified
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
+
+_NUM_AT_ONCE = 100
+"""Entries of a page that are written before streams have their turn."""
 
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
@@ -139,7 +143,11 @@ async def list_adapters(
     adapters: AdapterService = services.adapters
     pages = adapters.visible.list_deleted if deleted else adapters.visible.list
     views, has_more = pages(principal, tenant, limit, after)
-    return AdapterPage(data=[Adapter.of(view, principal) for view in views], has_more=has_more)
+    data: list[Adapter] = []
+    for start in range(0, len(views), _NUM_AT_ONCE):
+        await asyncio.sleep(0)
+        data += [Adapter.of(view, principal) for view in views[start : start + _NUM_AT_ONCE]]
+    return AdapterPage(data=data, has_more=has_more)
 
 
 @router.get("/{name}", summary="One adapter with its versions", responses=answers(404))

@@ -106,7 +106,9 @@ class ChoiceText:
     def _delta(self, text: str, reason: FinishReason | None) -> Delta | None:
         self._num_released += len(text)
         self.is_finished = reason is not None
-        logprobs = tuple(self._release(everything=self.is_finished and not self._is_cut))
+        logprobs: tuple[PlacedLogprob, ...] = ()
+        if self._unreleased:
+            logprobs = tuple(self._release(everything=self.is_finished and not self._is_cut))
         if not (text or logprobs or reason):
             return None
         return Delta(self._index, text, reason, logprobs)
