@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from service.model.loader import LoadOptions, load_base
-from tests.contract.bench import Bench
+from tests.contract.bench import KERNELS, Bench
 from tests.contract.compiling import CompiledFolders
 from tests.contract.harness import Budgets, Harness
 from tests.contract.test_mixed_batch import ROOMY, add
@@ -18,7 +18,13 @@ def narrow(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     if bench.cells.keys() != set(EVERY) or bench.architecture not in WITH_EVERYTHING:
         pytest.skip("shown where there is every kind")
     base = load_base(
-        LoadOptions(str(bench.folder), device=str(bench.base.model.device), dtype="bfloat16")
+        LoadOptions(
+            str(bench.folder),
+            device=str(bench.base.model.device),
+            dtype="bfloat16",
+            native_folder=KERNELS,
+            packs_weights=True,
+        )
     )
     made = Bench(
         bench.architecture,
