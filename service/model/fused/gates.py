@@ -29,8 +29,8 @@ class FusedGate:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         gate, up = self._gate(x)
-        gated_ = self._kernel.gated if self._kernel.takes_gate(gate, up) else gated
-        result: torch.Tensor = self._down(gated_(gate, up))
+        compute = self._kernel.gated if self._kernel.takes_gate(gate, up) else gated
+        result: torch.Tensor = self._down(compute(gate, up))
         return result
 
 
@@ -80,9 +80,10 @@ def _fused(module: torch.nn.Module, kernel: ElementwiseKernel) -> FusedGate | No
         result = other(x)
     except Exception:  # whatever it is, it is not what is looked for
         return None
+    if sorted(one.name for one in calls) != sorted(names):
+        return None
     *first, last = calls
-    is_chain = result is parts[last.name].output and all(one.x is x for one in first)
-    if not is_chain or sorted(one.name for one in calls) != sorted(names):
+    if result is not parts[last.name].output or any(one.x is not x for one in first):
         return None
     tried = _gates([parts[one.name] for one in first])
     found = _gates([module.get_submodule(one.name) for one in first])

@@ -118,7 +118,7 @@ class NativeElementwise:
             out.data_ptr(),
             rows,
             size,
-            gate.stride(-2),
+            size if gate.is_contiguous() else gate.stride(-2),
             self._num_threads,
         )
         return out

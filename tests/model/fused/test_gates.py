@@ -70,6 +70,11 @@ class Twice(Gated):
         return super().forward(x)
 
 
+class Never(Gated):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
 class InFloat32(Gated):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         wide = functional.silu(self.one(x).float()) * self.two(x).float()
@@ -93,7 +98,9 @@ def test_a_gated_module_is_found_whatever_its_parts_are_called(
     assert torch.equal(module(x), plain)
 
 
-@pytest.mark.parametrize("kind", [Gelu, Clamped, Scaled, OtherInput, Twice, InFloat32, WithNumbers])
+@pytest.mark.parametrize(
+    "kind", [Gelu, Clamped, Scaled, OtherInput, Twice, Never, InFloat32, WithNumbers]
+)
 def test_what_only_looks_like_a_gated_module_is_left_alone(kind: type[Gated]) -> None:
     module = kind()
     assert fuse_gates(module, kernel_of(BF16)) == 0

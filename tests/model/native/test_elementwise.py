@@ -57,6 +57,12 @@ def test_gates(kernel: ElementwiseKernel, shape: tuple[int, ...]) -> None:
     assert is_same(kernel.gated(gate, up), gated(gate, up))
 
 
+def test_gates_of_single_rows_whose_distance_means_nothing(kernel: ElementwiseKernel) -> None:
+    gate, up = (make(kernel, 5, 40).as_strided((5, 1, 40), (40, 3, 1)) for _ in range(2))
+    assert kernel.takes_gate(gate, up)
+    assert is_same(kernel.gated(gate, up), gated(gate, up))
+
+
 def test_gates_of_halves(kernel: ElementwiseKernel) -> None:
     for both in (make(kernel, 9, 74), make(kernel, 1, 9, 74)):
         up, gate = both.chunk(2, dim=-1)
