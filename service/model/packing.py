@@ -4,8 +4,6 @@ The plain weights stay where they are, for whoever reads them (peft's own layers
 Mapped from the base's file they take no memory as long as nobody does.
 """
 
-import ctypes
-import mmap
 from typing import Any
 
 import torch
@@ -13,10 +11,12 @@ from torch.nn import functional
 
 from service.model.kernels import LinearKernel, PackedWeight, TermTable
 from service.model.linear_twin import is_close
+from service.model.pages import Range, join_pages, release_pages
 
 _TYPICAL_ROWS = 32
 """What oneDNN is told to expect; every other number works too."""
-_MADV_PAGEOUT = 21
+_JOIN_S = 1.0
+"""What a start may take longer for it: enough for about half a gigabyte."""
 
 
 class PackedLinear:
@@ -25,11 +25,11 @@ class PackedLinear:
     def __init__(self, module: torch.nn.Linear, kernel: LinearKernel | None = None) -> None:
         self._module = module
         self._weight = torch.ops.mkldnn._reorder_linear_weight(module.weight, _TYPICAL_ROWS)
-        self._kernel = kernel
-        self._few = self._for_few_rows()
+        self._few = None if kernel is None else self._for_few_rows(kernel)
+        self._kernel = None if self._few is None else kernel
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if self._kernel is not None and self._few is not None and self._kernel.takes(self._few, x):
+        if self._kernel is not None and self._kernel.takes(self._few, x):
             return self._kernel.multiply(self._few, x)
         if x.numel() == 0:
             return functional.linear(x, self._module.weight, self._module.bias)
@@ -39,16 +39,22 @@ class PackedLinear:
         self, x: torch.Tensor, num_rows: int, table: TermTable | None, runs: Any
     ) -> torch.Tensor | None:
         """The same and the kernel's terms, of few rows; None where it takes a call for each."""
-        kernel, few = self._kernel, self._few
-        if kernel is None or few is None or table is None or not kernel.takes(few, x):
+        kernel = self._kernel
+        if kernel is None or table is None or not kernel.takes(self._few, x):
             return None
         if x.numel() != num_rows * self._module.in_features:
             return None
-        return kernel.multiply(few, x, table, runs)
+        return kernel.multiply(self._few, x, table, runs)
+
+    @property
+    def memory(self) -> Range:
+        """Where the packed weight lies."""
+        start = torch.ops.mkldnn.data_ptr(self._weight)
+        return start, start + torch.ops.mkldnn._nbytes(self._weight)
 
     @property
     def is_read_by_kernel(self) -> bool:
-        return self._few is not None
+        return self._kernel is not None
 
     def _multiply(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
@@ -56,25 +62,18 @@ class PackedLinear:
         )
         return result
 
-    def _for_few_rows(self) -> Any | None:
+    def _for_few_rows(self, kernel: LinearKernel) -> Any | None:
         """What the kernel reads, in oneDNN's own memory; None unless products are the same."""
-        if self._kernel is None:
-            return None
         module = self._module
-        few = self._kernel.weight(
-            PackedWeight(
-                torch.ops.mkldnn.data_ptr(self._weight),
-                torch.ops.mkldnn._nbytes(self._weight),
-                module.in_features,
-                module.out_features,
-                module.bias,
-            )
+        start, stop = self.memory
+        few = kernel.weight(
+            PackedWeight(start, stop - start, module.in_features, module.out_features, module.bias)
         )
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(1, module.in_features, generator=generator).to(module.weight.dtype) - 0.5
-        if few is None or not self._kernel.takes(few, x):
+        if few is None or not kernel.takes(few, x):
             return None
-        return few if is_close(self._kernel.multiply(few, x), self._multiply(x)) else None
+        return few if is_close(kernel.multiply(few, x), self._multiply(x)) else None
 
 
 def pack_linears(
@@ -86,9 +85,14 @@ def pack_linears(
     # A subclass may compute something else.
     linears = [one for one in model.modules() if type(one) is torch.nn.Linear]
     modules = [one for one in linears if one.weight.dtype == dtype]
+    packed = []
     for module in modules:
-        module.forward = PackedLinear(module, kernel)  # type: ignore[assignment, method-assign]
-        _release_pages(module.weight)
+        forward = PackedLinear(module, kernel)
+        module.forward = forward  # type: ignore[assignment, method-assign]
+        plain = module.weight.data_ptr()
+        release_pages((plain, plain + module.weight.nbytes))
+        packed.append(forward.memory)
+    join_pages(packed, _JOIN_S)
     return len(modules)
 
 
@@ -98,13 +102,3 @@ def _can_pack(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return dtype == torch.float32
-
-
-def _release_pages(weight: torch.Tensor) -> None:
-    """Advice only: pages of a file are read again when they are wanted, others stay."""
-    page = mmap.PAGESIZE
-    start = -(-weight.data_ptr() // page) * page
-    length = (weight.data_ptr() + weight.nbytes - start) // page * page
-    if length > 0:
-        libc = ctypes.CDLL(None)
-        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_PAGEOUT)
