@@ -79,7 +79,7 @@ class NativeLinear:
         runs: RunTable | None = None,
     ) -> torch.Tensor:
         """As `LinearKernel` says, of what `takes` takes."""
-        y = torch.empty((*x.shape[:-1], weight.num_out), dtype=self.dtype)
+        y = x.new_empty((*x.shape[:-1], weight.num_out))
         site = list_of_runs = hidden = None
         if table is not None and runs is not None:
             site, list_of_runs = table.address, runs.address
