@@ -8,8 +8,8 @@
 
 namespace {
 
-constexpr int64_t kQueries = 128;    // rows x heads that share keys, at most
-constexpr int64_t kMaxDim = 256;     // of a head
+constexpr int64_t kQueries = 128;     // rows x heads that share keys, at most
+constexpr int64_t kMaxDim = 256;      // of a head
 constexpr int64_t kMaxBlock = 16384;  // queries x dim of a block
 constexpr int kTileQueries = kHasManyRegisters ? 8 : 4;
 constexpr int64_t kPair = 2 * kLanes;

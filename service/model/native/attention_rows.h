@@ -38,9 +38,9 @@ struct Stretch {
 };
 
 struct RowScratch {
-  float totals[kMaxTotal];  // [queries, value_dim]
+  float totals[kMaxTotal];                    // [queries, value_dim]
   float weights[kMaxQueries * kStretchKeys];  // [queries, kStretchKeys]
-  float factors[kMaxQueries];  // by which totals shrink
+  float factors[kMaxQueries];                 // by which totals shrink
   Softmax softmax[kMaxQueries];
 };
 

@@ -8,8 +8,7 @@
 namespace {
 
 constexpr int64_t kFewQueries = 8;  // from about here on it pays to look at a key once for all of them
-
-constexpr int64_t kSharedCache = 8 << 20;
+constexpr int64_t kSharedCache = 8 << 20;  // bytes; of a processor's last level, on the safe side
 
 // What a task takes: a block of queries and one kv head, or a row and some kv heads.
 struct Shares {
@@ -38,7 +37,8 @@ inline Shares shares_of(const AttentionCall& call) {
   Shares shares{max_queries(call.key_dim, call.value_dim) / call.group(),
                 call.kv_heads < most_heads ? call.kv_heads : most_heads};
   while (shares.num_tasks(call) < 2 * call.num_threads) {
-    const bool is_small = shares.block_rows * call.group() <= 2 * kTileQueries;
+    const bool is_small =
+        shares.block_rows <= 1 || shares.block_rows * call.group() <= 2 * kTileQueries;
     if (is_small && shares.row_heads == 1) break;
     if (!is_small) shares.block_rows = parts(shares.block_rows, 2);
     shares.row_heads = parts(shares.row_heads, 2);
@@ -89,8 +89,8 @@ void write_and_attend(const AttentionCall& call) {
     for (int64_t i = 0; i < call.num_segments; i++)
       if (shares.is_block(call, call.segments[i])) fetch<T>(call, call.segments[i]);
     // From the last segment on: parts of prompts, which take longest, follow the decoding rows.
-    const Segment* segment = call.segments + call.num_segments - 1;
-    int64_t begin = 0, end = shares.tasks_of(call, *segment);
+    const Segment* segment = call.segments + call.num_segments;
+    int64_t begin = 0, end = 0;  // tasks of `segment`
 #pragma omp for schedule(dynamic, 1) nowait
     for (int64_t task = 0; task < num_tasks; task++) {
       while (task >= end) {

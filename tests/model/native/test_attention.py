@@ -27,18 +27,23 @@ NUM_ROWS = SEGMENTS[-1].first_row + SEGMENTS[-1].num_rows
 
 
 def attended(
-    native: Kernels | None, dtype: torch.dtype, options: dict[str, Any], dim: int = DIM
+    native: Kernels | None,
+    dtype: torch.dtype,
+    options: dict[str, Any],
+    dim: int = DIM,
+    heads: int = HEADS,
+    kv_heads: int = KV_HEADS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What attention returns, and what it has stored."""
     torch.manual_seed(0)
-    store = KVStore({0: LayerShape(KV_HEADS, dim, dim)}, 10, BLOCK_SIZE, dtype, CPU)
+    store = KVStore({0: LayerShape(kv_heads, dim, dim)}, 10, BLOCK_SIZE, dtype, CPU)
     past = torch.arange(10 * BLOCK_SIZE)
-    store.write(0, past, *torch.randn(2, len(past), KV_HEADS, dim).to(dtype))
+    store.write(0, past, *torch.randn(2, len(past), kv_heads, dim).to(dtype))
     context = StepContext(kernels=native)
     step = Step([0] * NUM_ROWS, [0] * NUM_ROWS, [-1] * NUM_ROWS, SEGMENTS, 2, [], [])
     context.begin(step, [], torch.tensor(write_index(SEGMENTS, BLOCK_SIZE)))
-    query = torch.randn(1, HEADS, NUM_ROWS, dim).to(dtype)
-    key, value = torch.randn(2, 1, KV_HEADS, NUM_ROWS, dim).to(dtype)
+    query = torch.randn(1, heads, NUM_ROWS, dim).to(dtype)
+    key, value = torch.randn(2, 1, kv_heads, NUM_ROWS, dim).to(dtype)
     value[0, 0, 1, 3] = float("nan")
     module = torch.nn.Module()
     module.layer_idx = 0  # type: ignore[assignment]
@@ -67,6 +72,18 @@ def test_attention_is_the_same_with_and_without_the_kernel(
 def test_heads_that_are_too_wide_for_chunks_attend_by_rows() -> None:
     (out, _), (twin, _) = (
         attended(native, torch.float32, {}, dim=264) for native in (native_of(torch.float32), None)
+    )
+    torch.testing.assert_close(out, twin, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(40, 1), (10, 5), (3, 3)])
+def test_any_number_of_threads_shares_the_heads(
+    monkeypatch: pytest.MonkeyPatch, heads: int, kv_heads: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 9)
+    (out, _), (twin, _) = (
+        attended(native, torch.float32, {}, heads=heads, kv_heads=kv_heads)
+        for native in (native_of(torch.float32), None)
     )
     torch.testing.assert_close(out, twin, rtol=1e-5, atol=1e-5)
 
