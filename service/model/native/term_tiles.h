@@ -1,7 +1,7 @@
 // The arithmetic of terms.h for the rows, ranks and outputs that lie in registers together.
 //
-// Many rows of an adapter share a part of B that is transposed for them, so that sums have a lane for
-// each output. For a single row that does not pay: it is a product of vectors like any row of A.
+// A number is summed up in the same order whatever rows stand beside its own, so that an answer
+// does not depend on how many others its adapter gives in the same step.
 
 #pragma once
 
@@ -44,37 +44,32 @@ inline void prefetch(const T* from, int64_t num) {
 // left[j] . right[row], for `kTile` rows of a row-major matrix of `num` rows and `kRows` of another
 // one, both `n` wide: in lane row * kTile + j. What is beyond the matrix repeats its last row, and
 // `kIsWhole` says that nothing is.
-template <int kRows, int kTile, bool kIsWhole, typename L, typename R>
-inline Floats dots(const L* left, int64_t num, const R* right, int64_t n) {
-  using Left = Product<L>;
-  using Right = Product<R>;
+template <int kRows, int kTile, bool kIsWhole, typename T>
+inline Floats dots(const T* left, int64_t num, const T* right, int64_t n) {
+  using P = Product<T>;
   static_assert(kRows * kTile <= kLanes);
   Floats sums[kLanes];
   repeat<kLanes>([&](auto lane) { sums[lane] = Floats{}; });
-  const auto add = [&](auto get_left, auto get_right) {
-    typename Right::Operand rows[kRows];
-    repeat<kRows>([&](auto row) { rows[row] = get_right(right + row * n); });
+  const auto add = [&](auto get) {
+    typename P::Operand rows[kRows];
+    repeat<kRows>([&](auto row) { rows[row] = get(right + row * n); });
     repeat<kTile>([&](auto j) {
       const int64_t place = kIsWhole || j < num ? j : num - 1;
-      const typename Left::Operand one = get_left(left + place * n);
+      const typename P::Operand one = get(left + place * n);
       repeat<kRows>([&](auto row) {
         constexpr int lane = row * kTile + j;
-        sums[lane] = Left::add(sums[lane], one, rows[row]);
+        sums[lane] = P::add(sums[lane], one, rows[row]);
       });
     });
   };
   int64_t i = 0;
-  for (; i + Left::kStep <= n; i += Left::kStep)
-    add([&](const L* from) { return Left::get(from + i); },
-        [&](const R* from) { return Right::get(from + i); });
-  if (i < n)
-    add([&](const L* from) { return Left::get_some(from + i, n - i); },
-        [&](const R* from) { return Right::get_some(from + i, n - i); });
+  for (; i + P::kStep <= n; i += P::kStep) add([&](const T* from) { return P::get(from + i); });
+  if (i < n) add([&](const T* from) { return P::get_some(from + i, n - i); });
   return totals(sums);
 }
 
-template <int kRows, int kTile, typename L, typename R>
-inline Floats dots(const L* left, int64_t num, const R* right, int64_t n) {
+template <int kRows, int kTile, typename T>
+inline Floats dots(const T* left, int64_t num, const T* right, int64_t n) {
   return num >= kTile ? dots<kRows, kTile, true>(left, num, right, n)
                       : dots<kRows, kTile, false>(left, num, right, n);
 }
@@ -120,19 +115,8 @@ inline void finish(const Entry& entry, Floats sum, T* y, int64_t o, int64_t n) {
   store_some(sum, y, n);
 }
 
-// One row of y, `kLanes` outputs from `o` on.
-template <typename T>
-inline void expand_row(const Entry& entry, const float* hidden, T* y, int64_t out, int64_t o) {
-  const T* b = static_cast<const T*>(entry.b) + o * entry.rank;
-  Floats sum = {};
-  if (entry.b) {
-    prefetch(b, kLanes * entry.rank);
-    sum = dots<1, kLanes>(b, out - o, reinterpret_cast<const Hidden<T>*>(hidden), entry.rank);
-  }
-  finish(entry, sum, y + o, o, out - o);
-}
-
-// Some outputs and ranks of B, transposed, for rows that share them.
+// Some outputs and ranks of B, transposed for the rows that share them: sums have a lane for each
+// output.
 struct Panel {
   static constexpr int kGroups = kHasManyRegisters ? 4 : 2;
   static constexpr int64_t kOutputs = kGroups * kLanes, kMaxWords = 64;
@@ -142,9 +126,11 @@ struct Panel {
   bool is_last;
 };
 
-// Outputs from `o` on. What lies beyond the last one repeats it.
+// Outputs from `o` on. What lies beyond the last one repeats it. This and `expand` are never part of a
+// larger function, where compilers run out of registers.
 template <typename T>
-void load_panel(const Entry& entry, int64_t out, int64_t o, int64_t first, Panel& panel) {
+__attribute__((noinline)) void load_panel(const Entry& entry, int64_t out, int64_t o, int64_t first,
+                                          Panel& panel) {
   constexpr int64_t per_quad = sizeof(Quad) / sizeof(T), size = Word<T>::kSize;
   const int64_t most = Panel::kMaxWords * size, k = first * size;
   const int64_t left = entry.b ? entry.rank - k : 0, num = left < most ? left : most;
@@ -175,8 +161,8 @@ void load_panel(const Entry& entry, int64_t out, int64_t o, int64_t first, Panel
 
 // `kRows` rows of y, `row` being the number of the first one in its part.
 template <int kRows, typename T>
-void expand(const Entry& entry, Panel& panel, int64_t row, const float* hidden, T* y, int64_t out,
-            int64_t o) {
+__attribute__((noinline)) void expand(const Entry& entry, Panel& panel, int64_t row,
+                                      const float* hidden, T* y, int64_t out, int64_t o) {
   using P = Panel;
   const int64_t size = hidden_size(entry);
   Floats sums[kRows][P::kGroups];
@@ -214,10 +200,6 @@ void expand(const Entry& entry, Panel& panel, int64_t row, const float* hidden, 
 template <typename T>
 void expand_part(const Entry& entry, int64_t num_rows, const float* hidden, T* y, int64_t out,
                  int64_t o, int64_t end, Panel& panel) {
-  if (num_rows == 1) {
-    for (; o < end; o += kLanes) expand_row(entry, hidden, y, out, o);
-    return;
-  }
   for (; o < end; o += Panel::kOutputs) {
     int64_t word = 0;
     do {

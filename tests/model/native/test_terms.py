@@ -85,6 +85,23 @@ def test_runs_of_any_length_and_rank(dtype: torch.dtype, num_in: int, num_out: i
     assert ((mine - twin).abs() / scale).max() < most * torch.finfo(dtype).eps
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_of_the_same_adapter_leave_a_row_as_it_is(dtype: torch.dtype) -> None:
+    kernel = native_of(dtype).terms
+    torch.manual_seed(0)
+    table = kernel.table()
+    terms = terms_of(19, 70, 45, dtype)
+    table.set(0, terms)
+    x, y = torch.randn(9, 70).to(dtype), torch.randn(9, 45).to(dtype)
+    alone = y.clone()
+    kernel.add_to(table, kernel.runs([(0, row, row + 1) for row in range(9)]), x, alone)
+    for num in (2, 4, 9):
+        together = y.clone()
+        kernel.add_to(table, kernel.runs([(0, 0, num)]), x, together)
+        assert torch.equal(together[:num], alone[:num])
+        assert torch.equal(together[num:], y[num:])
+
+
 def test_a_slot_that_was_dropped_acts_no_more_and_one_with_other_terms_goes_to_the_twin() -> None:
     native = native_of(torch.float32)
     linear = torch.nn.Linear(8, 8).requires_grad_(False)
