@@ -126,8 +126,8 @@ struct Panel {
   bool is_last;
 };
 
-// Outputs from `o` on. What lies beyond the last one repeats it. This and `expand` are never part of a
-// larger function, where compilers run out of registers.
+// Outputs from `o` on. What lies beyond the last one repeats it. This and `expand` are never part
+// of a larger function, where compilers run out of registers.
 template <typename T>
 __attribute__((noinline)) void load_panel(const Entry& entry, int64_t out, int64_t o, int64_t first,
                                           Panel& panel) {
