@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Self
 import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
+KERNELS = Path(tempfile.gettempdir()) / "repertoire-test-kernels"
 
 
 def free_port() -> int:
@@ -27,6 +29,15 @@ def environment_of(settings: Mapping[str, object]) -> dict[str, str]:
     """This process's, with these settings and no others."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("REPERTOIRE_")}
     return clean | {f"REPERTOIRE_{k.upper()}": str(v) for k, v in settings.items()}
+
+
+def share_kernels(cache_dir: Path) -> None:
+    """Compile what is native once for all servers of all tests: it takes seconds."""
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    KERNELS.mkdir(exist_ok=True)
+    link = cache_dir / "native"
+    if not link.exists():
+        link.symlink_to(KERNELS)
 
 
 class Server:
@@ -49,6 +60,7 @@ class Server:
             **settings,
         }
         self.store.mkdir(parents=True, exist_ok=True)
+        share_kernels(Path(str(self._settings["cache_dir"])))
         self._is_started = False
 
     def start(self) -> None:

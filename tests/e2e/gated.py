@@ -16,6 +16,7 @@ from service.engine.async_engine import AsyncEngine
 from service.settings import Settings
 from service.step import Step, StepResult
 from tests.api.conftest import serve
+from tests.server import share_kernels
 
 PATIENCE = 30
 """Seconds after which a gate opens by itself, so that a failed test ends."""
@@ -92,6 +93,7 @@ class Gated:
 def gated(base: Path, work: Path, **settings: Any) -> Iterator[Gated]:
     paths = {"adapters_store": work / "store", "cache_dir": work / "cache"}
     (work / "store").mkdir(parents=True)
+    share_kernels(paths["cache_dir"])
     given = {"base_model": str(base), "dtype": "float32", "kv_bytes": 16 << 20, **paths}
     services = build_services(Settings(**given | settings))
     core = services.engine._engine
