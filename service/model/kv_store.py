@@ -7,6 +7,7 @@ import numpy
 import torch
 
 from service.model.kernels import LayerCache
+from service.model.pages import keep_pages_small
 
 _LARGEST = 1e15
 """Far beyond any key or value that means something; its products are finite in 32 bits."""
@@ -95,8 +96,11 @@ def _bounded(rows: torch.Tensor) -> torch.Tensor:
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Zeros, since what a mask hides still must not be NaN; on a CPU, pages nobody has used yet
-    take no memory and no time (numpy asks the system for zeroed pages, torch writes them)."""
+    take no memory and no time (numpy asks the system for zeroed pages, torch writes them). They
+    stay small: a block that is new in all layers would have the step clear a huge page in each."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     num_bytes = math.prod(shape) * dtype.itemsize
-    return torch.from_numpy(numpy.zeros(num_bytes, dtype=numpy.uint8)).view(dtype).view(shape)
+    memory = numpy.zeros(num_bytes, dtype=numpy.uint8)
+    keep_pages_small((memory.ctypes.data, memory.ctypes.data + num_bytes))
+    return torch.from_numpy(memory).view(dtype).view(shape)

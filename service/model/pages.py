@@ -1,4 +1,4 @@
-"""Advice to the kernel about the pages of memory that is read from its beginning to its end."""
+"""Advice to the kernel about the pages of large memory."""
 
 import ctypes
 import mmap
@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 
-_MADV_HUGEPAGE, _MADV_PAGEOUT, _MADV_COLLAPSE = 14, 21, 25
+_MADV_HUGEPAGE, _MADV_NOHUGEPAGE, _MADV_PAGEOUT, _MADV_COLLAPSE = 14, 15, 21, 25
 _SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
 _NEAR = 64 << 10
 """Ranges that are no further apart are joined with what the allocator has between them."""
@@ -19,6 +19,12 @@ Range = tuple[int, int]
 def release_pages(memory: Range) -> None:
     """Pages of a file are read again when they are wanted, others stay."""
     _advise(_within(memory, mmap.PAGESIZE), _MADV_PAGEOUT)
+
+
+def keep_pages_small(memory: Range) -> None:
+    """For what is written a little at a time, all over: the kernel clears a page before it is
+    written for the first time, and whoever writes waits for all of it."""
+    _advise(_within(memory, mmap.PAGESIZE), _MADV_NOHUGEPAGE)
 
 
 def join_pages(ranges: Iterable[Range], seconds: float) -> None:

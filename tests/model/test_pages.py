@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.model import pages
-from service.model.pages import join_pages
+from service.model.pages import join_pages, keep_pages_small
 
 SIZE = 8 << 20
 
@@ -62,3 +62,14 @@ def test_an_owner_who_wants_none_has_none(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert pages._huge_page_size() == 2097152
     (tmp_path / "enabled").write_text("always madvise [never]\n")
     assert pages._huge_page_size() is None
+
+
+def test_memory_whose_pages_stay_small_gets_no_huge_one() -> None:
+    if pages._huge_page_size() is None:
+        pytest.skip("no huge pages here")
+    memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    before = huge_kib()
+    keep_pages_small((address, address + SIZE))
+    memory[:] = bytes(SIZE)
+    assert huge_kib() <= before
