@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from service.model.elementwise_twin import draw, gated, is_same
+from service.model.fused.replacing import replace_forwards
 from service.model.kernels import ElementwiseKernel
 
 _ROWS, _SIZE = 16, 68
@@ -57,13 +58,7 @@ class Halves:
 
 def fuse_gates(model: torch.nn.Module, kernel: ElementwiseKernel) -> int:
     """How many there are."""
-    count = 0
-    for module in model.modules():
-        fused = _fused(module, kernel)
-        if fused is not None:
-            module.forward = fused
-            count += 1
-    return count
+    return replace_forwards(model, lambda module: _fused(module, kernel))
 
 
 def _fused(module: torch.nn.Module, kernel: ElementwiseKernel) -> FusedGate | None:

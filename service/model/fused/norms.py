@@ -10,6 +10,7 @@ import inspect
 import torch
 
 from service.model.elementwise_twin import NORM_FORMS, draw, is_same
+from service.model.fused.replacing import replace_forwards
 from service.model.kernels import ElementwiseKernel, NormKernel
 
 _ROWS = 16
@@ -31,13 +32,7 @@ class FusedNorm:
 
 def fuse_norms(model: torch.nn.Module, kernel: ElementwiseKernel) -> int:
     """How many there are."""
-    count = 0
-    for module in model.modules():
-        fused = _fused(module, kernel)
-        if fused is not None:
-            module.forward = fused
-            count += 1
-    return count
+    return replace_forwards(model, lambda module: _fused(module, kernel))
 
 
 def _fused(module: torch.nn.Module, kernel: ElementwiseKernel) -> FusedNorm | None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from service.model.elementwise_twin import draw, is_same
+from service.model.fused.replacing import replace_forwards
 from service.model.kernels import ElementwiseKernel
 
 _ARGUMENTS = ["q", "k", "cos", "sin"]
@@ -55,13 +56,14 @@ def fuse_rotations(model: torch.nn.Module, kernel: ElementwiseKernel) -> int:
         functions = {name: FusedRotation(forward.__globals__[name], kernel) for name in names}
         return _with_globals(forward, functions)
 
-    count = 0
-    for module in model.modules():
+    def bound(module: torch.nn.Module) -> MethodType | None:
         own = type(module).forward
-        if isinstance(own, FunctionType) and "forward" not in vars(module) and (one := fused(own)):
-            module.forward = MethodType(one, module)
-            count += 1
-    return count
+        if not isinstance(own, FunctionType) or "forward" in vars(module):
+            return None
+        one = fused(own)
+        return None if one is None else MethodType(one, module)
+
+    return replace_forwards(model, bound)
 
 
 def _is_rotation(forward: FunctionType, name: str, kernel: ElementwiseKernel) -> bool:
