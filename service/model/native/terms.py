@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from service.model.native.scratch import Scratch
 from service.operator.terms import Terms
 
 _ENTRY = np.dtype([("a", "u8"), ("b", "u8"), ("c", "u8"), ("d", "u8"), ("rank", "i8")])
@@ -67,8 +68,7 @@ class NativeTerms:
         self._apply.argtypes = [*[ctypes.c_void_p] * 5, ctypes.c_int]
         self._apply.restype = None
         self._num_threads = torch.get_num_threads()
-        self._hidden = torch.empty(0, dtype=torch.float32)
-        self._hidden_address = 0
+        self._hidden = Scratch()
 
     def table(self) -> TermTable:
         return TermTable()
@@ -87,16 +87,12 @@ class NativeTerms:
 
     def add_to(self, table: TermTable, runs: RunTable, x: torch.Tensor, y: torch.Tensor) -> None:
         """As `Terms.add_to` for the rows of each run, of what `takes` takes."""
-        size = runs.num_rows * table.hidden_size
-        if self._hidden.numel() < size:
-            self._hidden = torch.empty(size, dtype=torch.float32)
-            self._hidden_address = self._hidden.data_ptr()
         self._apply(
             table.address,
             runs.address,
             x.data_ptr(),
             y.data_ptr(),
-            self._hidden_address,
+            self._hidden.address(runs.num_rows * table.hidden_size),
             self._num_threads,
         )
 
