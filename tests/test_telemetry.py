@@ -61,3 +61,13 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_record_shows_what_is_known() -> None:
     record = RequestRecord("r1", model="tiny", num_prompt_tokens=0)
     assert record.fields() == {"model": "tiny", "prompt_tokens": 0}
+
+
+def test_a_logger_that_was_used_follows_what_is_configured_later() -> None:
+    configure_logging("warning", "json")
+    used = structlog.get_logger("x")
+    used.warning("before")
+    configure_logging("warning", "json")
+    with structlog.testing.capture_logs() as lines:
+        used.warning("after")
+    assert [line["event"] for line in lines] == ["after"]
