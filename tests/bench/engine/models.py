@@ -4,6 +4,7 @@ Speed depends on shapes; tokenizing and detokenizing depend on the tokens, hence
 """
 
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -35,16 +36,23 @@ def make_base(size: Size, folder: Path) -> Path:
     return folder
 
 
-def training_texts() -> list[Path]:
-    """Python's own sources: text that is on every machine."""
-    return sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+def training_text() -> Iterator[str]:
+    """Python's own sources, file by file: text that is on every machine."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    files = {path for pattern in ("*.py", "*/*.py") for path in root.glob(pattern)}
+    for path in sorted(files):
+        if path.parent.name != "site-packages":
+            yield path.read_text(errors="replace")
 
 
 def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     tokenizer = ByteLevelBPETokenizer()
     special = ["<unk>", "<s>", "</s>"]
-    files = [str(path) for path in training_texts()]
-    tokenizer.train(files, vocab_size=vocabulary, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(
+        training_text(), vocab_size=vocabulary, special_tokens=special, show_progress=False
+    )
+    # A random model writes all ids that it has, and an id without text is no event of a stream.
+    assert tokenizer.get_vocab_size() == vocabulary, "too little text for so many tokens"
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer._tokenizer,
         unk_token="<unk>",

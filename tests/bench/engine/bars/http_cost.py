@@ -3,11 +3,12 @@
 import random
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from statistics import median
 
 from tests.bench.engine.figures import Figure
 from tests.bench.engine.in_process import Loop, in_process
-from tests.bench.engine.models import FIRST_WORD, training_texts
+from tests.bench.engine.models import FIRST_WORD, training_text
 from tests.bench.engine.processes import seconds_beside_the_engine
 from tests.bench.engine.runs import median_ratio, take_turns
 from tests.bench.engine.setup import Setup
@@ -65,6 +66,6 @@ def _microseconds(setup: Setup, server: Server, base: str) -> float:
 
 def _texts(count: int, length: int) -> list[str]:
     """That begin differently, so that no beginning is known."""
-    source = "".join(path.read_text(errors="replace") for path in training_texts()[:40])
+    source = "".join(islice(training_text(), 40))
     starts = [random.randrange(len(source) - length) for _ in range(count)]
     return [f"{random.randrange(1 << 60)} {source[at : at + length]}"[:length] for at in starts]
