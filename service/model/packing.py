@@ -4,6 +4,7 @@ The plain weights stay where they are, for whoever reads them (peft's own layers
 Mapped from the base's file they take no memory as long as nobody does.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from service.model.pages import Range, join_pages, release_pages
 
 _TYPICAL_ROWS = 32
 """What oneDNN is told to expect; every other number works too."""
+_ROW_STEPS = ((128, 8), (sys.maxsize, 16))
+"""Up to so many rows they are filled up to a multiple of so many."""
 _JOIN_S = 1.0
 """What a start may take longer for it: enough for about half a gigabyte."""
 
@@ -57,6 +60,17 @@ class PackedLinear:
         return self._kernel is not None
 
     def _multiply(self, x: torch.Tensor) -> torch.Tensor:
+        """For each number of rows that it meets oneDNN compiles a kernel, which takes longer than
+        the product of some rows more."""
+        num_rows = x.numel() // x.shape[-1]
+        num_more = _filled_up(num_rows) - num_rows
+        if not num_more:
+            return self._product(x)
+        rows = x.reshape(num_rows, -1)
+        filled = torch.cat((rows, rows.new_zeros(num_more, rows.shape[-1])))
+        return self._product(filled)[:num_rows].view(*x.shape[:-1], -1)
+
+    def _product(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             x, self._weight, self._module.bias, "none", [], ""
         )
@@ -94,6 +108,12 @@ def pack_linears(
         packed.append(forward.memory)
     join_pages(packed, _JOIN_S)
     return len(modules)
+
+
+def _filled_up(num_rows: int) -> int:
+    """One row has a kernel of its own, which is the fastest."""
+    size = next(size for most, size in _ROW_STEPS if num_rows <= most)
+    return -(-num_rows // size) * size if num_rows > 1 else num_rows
 
 
 def _can_pack(dtype: torch.dtype) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from service.model.context import StepContext
-from service.model.packing import pack_linears
+from service.model.packing import PackedLinear, pack_linears
 from service.model.sites import Site, SiteForm
 from service.operator.terms import Terms
 from tests.model.test_sites import step
@@ -26,6 +26,23 @@ def test_a_packed_module_computes_the_same(dtype: torch.dtype, shape: tuple[int,
     assert linear.forward.__class__.__name__ == "PackedLinear"
     eps = torch.finfo(dtype).eps
     torch.testing.assert_close(linear(x), plain, rtol=8 * eps, atol=8 * eps)
+
+
+def test_one_dnn_meets_few_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = linear_of(torch.float32)
+    if pack_linears(linear, torch.float32) == 0:
+        pytest.skip("this processor multiplies plain weights")
+    met = set()
+    product = PackedLinear._product
+
+    def noted(self: PackedLinear, x: torch.Tensor) -> torch.Tensor:
+        met.add(len(x))
+        return product(self, x)
+
+    monkeypatch.setattr(PackedLinear, "_product", noted)
+    for num_rows in range(1, 513):
+        assert linear(torch.ones(num_rows, 48)).shape == (num_rows, 40)
+    assert len(met) < 50
 
 
 def test_what_replaces_a_parameter_is_not_computed_with_the_packed_one() -> None:
