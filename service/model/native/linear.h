@@ -1,4 +1,4 @@
-// Linear modules on the few rows of a decode step, with the adapters' terms of the site:
+// Linear modules on the rows of a step that decodes, with the adapters' terms of the site:
 //
 //     y = x W^T + b, then as in terms.h        x [rows, in], y [rows, out], both row-major
 //
@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kBlock = 64;  // outputs
 constexpr int64_t kBlockParts = kBlock / kLanes;
-constexpr int64_t kLinearRows = 32;  // at most
+constexpr int64_t kLinearRows = 128;  // at most
 constexpr int64_t kChunk = 64;       // words of inputs that stay in the first cache for all rows
 constexpr int64_t kAhead = kChunk;   // words of inputs that are asked for before it is their turn
 constexpr int64_t kLine = 16;        // words that come from memory together

@@ -18,7 +18,9 @@ _BLOCK = 64
 """`kBlock` of the kernel: outputs whose weights lie beside each other."""
 _WORD_BYTES = 4
 _MOST_ROWS = 32
-"""`kLinearRows` of the kernel; from about here on oneDNN is as fast."""
+"""From about here on oneDNN is as fast."""
+_MOST_ROWS_IN_PAIRS = 128
+"""`kLinearRows` of the kernel, where the processor multiplies pairs of bfloat16."""
 _MOST_ROWS_BESIDE_AMX = 8
 """Whose tiles multiply more rows in the time that the weight takes from memory."""
 
@@ -45,8 +47,7 @@ class LinearWeight:
 class NativeLinear:
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        has_tiles = dtype == torch.bfloat16 and "amx_bf16" in processor()
-        self.max_rows = _MOST_ROWS_BESIDE_AMX if has_tiles else _MOST_ROWS
+        self.max_rows = _max_rows(dtype)
         self._multiply = getattr(library, _FUNCTIONS[dtype])
         self._multiply.argtypes = [*[ctypes.c_void_p] * 6, ctypes.c_int64, ctypes.c_int]
         self._multiply.restype = None
@@ -95,3 +96,10 @@ class NativeLinear:
             self._num_threads,
         )
         return y
+
+
+def _max_rows(dtype: torch.dtype) -> int:
+    has = processor() if dtype == torch.bfloat16 else frozenset()
+    if "amx_bf16" in has:
+        return _MOST_ROWS_BESIDE_AMX
+    return _MOST_ROWS_IN_PAIRS if "avx512_bf16" in has else _MOST_ROWS

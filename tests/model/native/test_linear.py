@@ -107,6 +107,22 @@ def test_what_oneDNN_packs_is_read_where_it_lies(dtype: torch.dtype) -> None:
         assert is_close(linear(x), functional.linear(x, linear.weight, linear.bias))
 
 
+@pytest.mark.parametrize(
+    ("flags", "dtype", "most"),
+    [
+        ({"avx512f", "avx512_bf16", "amx_bf16"}, torch.bfloat16, 8),
+        ({"avx512f", "avx512_bf16"}, torch.bfloat16, 128),
+        ({"avx512f", "avx512_bf16"}, torch.float32, 32),
+        ({"avx2"}, torch.bfloat16, 32),
+    ],
+)
+def test_it_takes_as_many_rows_as_it_is_fast_on(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], dtype: torch.dtype, most: int
+) -> None:
+    monkeypatch.setattr("service.model.native.linear.processor", lambda: frozenset(flags))
+    assert kernel_of(dtype).max_rows == most
+
+
 def test_other_rows_are_not_taken() -> None:
     kernel = kernel_of(torch.float32)
     weight = torch.randn(8, 6)
