@@ -351,7 +351,7 @@ def _engine_parts(
     blocks = BlockManager(
         memory.num_blocks,
         settings.block_size,
-        settings.prefix_cache and lane.is_paged,
+        settings.prefix_cache and lane.store is not None,
         base.length_classes,
     )
     pool = AdapterPool(base.sites, memory.device_adapter_bytes, device, base.context)

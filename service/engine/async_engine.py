@@ -83,6 +83,7 @@ class AsyncEngine:
         self._engine = Engine(parts, self._on_loaded, self._on_unawaited)
         self._admission = Admission(max_pending)
         self._loader = parts.loader
+        self._runner = parts.runner
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._streams: dict[str, EngineStream] = {}
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -92,6 +93,7 @@ class AsyncEngine:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._runner.prepare()
         self._thread.start()
 
     async def stop(self) -> None:

@@ -3,6 +3,7 @@
 import torch
 
 from service.model import sampler
+from service.model.first_pages import provide_first_pages
 from service.model.lanes.lane import Lane
 from service.step import Step, StepResult
 
@@ -10,6 +11,11 @@ from service.step import Step, StepResult
 class ModelRunner:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+
+    def prepare(self) -> None:
+        """What makes the first steps as fast as later ones, and may go on beside them."""
+        if self._lane.store is not None:
+            provide_first_pages(self._lane.store)
 
     def forget(self, request_id: str) -> None:
         """The sequence's blocks are free: whatever else the lane keeps of it is too."""

@@ -1,14 +1,16 @@
 """Paged keys and values of all layers; whose block is whose, `engine/block_manager.py` says."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy
 import torch
 
 from service.model.kernels import LayerCache
-from service.model.pages import keep_pages_small
+from service.model.pages import Range, keep_pages_small
 
+_PROVIDED_ROWS = 128
 _LARGEST = 1e15
 """Far beyond any key or value that means something; its products are finite in 32 bits."""
 
@@ -52,6 +54,17 @@ class KVStore:
             layer: _zeros((rows, one.num_heads, one.value_dim), dtype, device)
             for layer, one in shapes.items()
         }
+
+    def first_memory(self, num_bytes: int) -> Iterator[Range]:
+        """Where the first `num_bytes` of the store lie, in the order in which blocks are given out,
+        a little at a time. None of it where memory is not paged by the system."""
+        parts = [one for one in (*self._keys.values(), *self._values.values()) if one.is_cpu]
+        row_bytes = sum(one[0].nbytes for one in parts) or math.inf
+        num_rows = int(min(self.num_blocks * self.block_size, num_bytes / row_bytes))
+        for start in range(0, num_rows, _PROVIDED_ROWS):
+            stop = min(start + _PROVIDED_ROWS, num_rows)
+            for one in parts:
+                yield one[start].data_ptr(), one[stop - 1].data_ptr() + one[0].nbytes
 
     def write(
         self, layer: int, index: torch.Tensor, keys: torch.Tensor, values: torch.Tensor

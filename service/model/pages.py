@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 
-_MADV_HUGEPAGE, _MADV_NOHUGEPAGE, _MADV_PAGEOUT, _MADV_COLLAPSE = 14, 15, 21, 25
+_MADV_HUGEPAGE, _MADV_NOHUGEPAGE, _MADV_PAGEOUT = 14, 15, 21
+_MADV_POPULATE_WRITE, _MADV_COLLAPSE = 23, 25
 _SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
 _NEAR = 64 << 10
 """Ranges that are no further apart are joined with what the allocator has between them."""
@@ -19,6 +20,12 @@ Range = tuple[int, int]
 def release_pages(memory: Range) -> None:
     """Pages of a file are read again when they are wanted, others stay."""
     _advise(_within(memory, mmap.PAGESIZE), _MADV_PAGEOUT)
+
+
+def provide_pages(memory: Range) -> None:
+    """As if all of it were written, which changes nothing in it. Threads that write new pages at
+    the same time wait for each other."""
+    _advise(_around(memory), _MADV_POPULATE_WRITE)
 
 
 def keep_pages_small(memory: Range) -> None:
@@ -69,6 +76,12 @@ def _merged(ranges: Iterable[Range]) -> list[Range]:
 def _within(memory: Range, size: int) -> Range:
     """The whole pages of it."""
     return -(-memory[0] // size) * size, memory[1] // size * size
+
+
+def _around(memory: Range) -> Range:
+    """All pages that it touches."""
+    size = mmap.PAGESIZE
+    return memory[0] // size * size, -(-memory[1] // size) * size
 
 
 def _advise(memory: Range, advice: int) -> None:

@@ -43,7 +43,7 @@ class RecordingLane:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self.name = lane.name
-        self.is_paged = lane.is_paged
+        self.is_paged = lane.store is not None
         self.forgotten: list[str] = []
         self.logits: dict[str, dict[int, torch.Tensor]] = {}
         self.num_mixed_steps = 0
@@ -102,7 +102,7 @@ class Harness:
         self.blocks = BlockManager(
             budgets.num_blocks,
             budgets.block_size,
-            budgets.prefix_cache and lane.is_paged,
+            budgets.prefix_cache and lane.store is not None,
             base.length_classes,
         )
         config = SchedulerConfig(

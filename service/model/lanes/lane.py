@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 
 from service.base import LaneName
+from service.model.kv_store import KVStore
 from service.step import Step
 
 
@@ -23,8 +24,10 @@ class LaneChoice:
 
 class Lane(Protocol):
     name: LaneName
-    is_paged: bool
-    """Keys and values lie in the blocks of a store, where sequences may share them."""
+
+    @property
+    def store(self) -> KVStore | None:
+        """Keys and values in blocks, which sequences may share."""
 
     def run(self, step: Step, wanted: list[int]) -> torch.Tensor:
         """Logits `[len(wanted), vocab]` of the rows `wanted`, ascending; keeps the past of all

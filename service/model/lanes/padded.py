@@ -20,11 +20,10 @@ from service.step import Segment, Step
 
 class PaddedLane:
     name: LaneName = "padded"
-    is_paged = True
 
     def __init__(self, model: PreTrainedModel, store: KVStore, context: StepContext) -> None:
         self._model = model
-        self._store = store
+        self.store = store
         self._context = context
         self._device = model.device
         self._accepts = Accepts.of(model)
@@ -34,7 +33,7 @@ class PaddedLane:
 
     @torch.inference_mode()
     def run(self, step: Step, wanted: list[int]) -> torch.Tensor:
-        write_prefixes(step.prefix_writes, self._context, self._store)
+        write_prefixes(step.prefix_writes, self._context, self.store)
         decoding, prefilling = step.segments[: step.num_decode], step.segments[step.num_decode :]
         parts = []
         for segments, num_decode in ((decoding, len(decoding)), (prefilling, 0)):
@@ -60,7 +59,7 @@ class PaddedLane:
             columns = list(range(width))
         kept = [first + column for first in range(0, len(places), width) for column in columns]
         call = call_of(step, segments, num_decode, places)
-        cache = PaddedCache(self._store, segments, width, self._device)
+        cache = PaddedCache(self.store, segments, width, self._device)
         self._context.begin(call, kept, cache.write_index)
         logits = self._forward(call, width, columns, cache).flatten(0, 1)
         index_of = {place: index for index, place in enumerate(kept)}

@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 class RaggedLane:
     name: LaneName = "ragged"
-    is_paged = True
 
     graphs: "DecodeGraphs | None" = None
     """Runs the steps that it takes."""
 
     def __init__(self, model: PreTrainedModel, store: KVStore, context: StepContext) -> None:
         self._model = model
-        self._store = store
+        self.store = store
         self._context = context
         self._device = model.device
         model.set_attn_implementation(register(PagedAttention(context, store)))
@@ -39,9 +38,9 @@ class RaggedLane:
             logits = self.graphs.run(step)
             if logits is not None:
                 return logits if len(wanted) == len(logits) else logits[wanted]
-        index = write_index(step.segments, self._store.block_size)
+        index = write_index(step.segments, self.store.block_size)
         self._context.begin(step, wanted, torch.tensor(index, device=self._device))
-        write_prefixes(step.prefix_writes, self._context, self._store)
+        write_prefixes(step.prefix_writes, self._context, self.store)
         ids = torch.tensor([step.token_ids], device=self._device)
         positions = torch.tensor([step.positions], device=self._device)
         return self._forward(ids, positions, torch.tensor(wanted, device=self._device).long())

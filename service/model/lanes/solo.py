@@ -21,7 +21,7 @@ STATE_NAMES = ("past_key_values", "cache_params", "state")
 
 class SoloLane:
     name: LaneName = "solo"
-    is_paged = False
+    store = None
 
     def __init__(self, model: PreTrainedModel, context: StepContext) -> None:
         self._model = model
