@@ -316,11 +316,6 @@ def _load(settings: Settings) -> tuple[LoadedBase, MemoryPlan]:
     return base, memory
 
 
-def _max_mixed_prefill(settings: Settings, device: torch.device) -> int:
-    """On a processor each row adds to the step, on a GPU few cost as much as one."""
-    return settings.max_mixed_prefill_tokens or (64 if device.type == "cpu" else 128)
-
-
 def _engine_parts(
     settings: Settings,
     base: LoadedBase,
@@ -335,7 +330,7 @@ def _engine_parts(
     config = SchedulerConfig(
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
-        max_mixed_prefill_tokens=_max_mixed_prefill(settings, device),
+        max_mixed_prefill_tokens=settings.max_mixed_prefill_tokens,
         chunked_prefill=base.lane.can_chunk,
         double_position=double_position(base.model.config, base.layers, base.description.sites),
     )

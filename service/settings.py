@@ -124,7 +124,8 @@ class Settings(SourceSettings, S3Settings, FleetSettings, BaseSettings):
         None,
         gt=0,
         description="Prompt rows of a step while something decodes, fewer far into a long prompt,"
-        " where a row costs more (tokens); by default 64 on a processor, 128 on a GPU.",
+        " where a row costs more (tokens); by default as many as let a step take three times as"
+        " long as without them, which is measured.",
     )
     max_lora_rank: int = Field(
         256, gt=0, description="Largest adapter rank that is accepted (number)."

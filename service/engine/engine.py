@@ -127,7 +127,10 @@ class Engine:
         events: list[TokenEvent] = []
         if step is not None:
             self._pool.wait_for(step.row_slot)
-            events = self._scheduler.postprocess(step, self._runner.run(step))
+            started = perf_counter()
+            result = self._runner.run(step)
+            self._scheduler.note_duration(perf_counter() - started)
+            events = self._scheduler.postprocess(step, result)
             events = stamp(self._sequences, events, self._clock())
         for event in events:
             if event.is_terminal:

@@ -38,6 +38,11 @@ class PrefillRows:
             self._left -= self._kept
 
     @property
+    def price(self) -> int:
+        """Of all rows that were given."""
+        return sum(self._price(sequence, num) for sequence, num in self._rows.items())
+
+    @property
     def is_spent(self) -> bool:
         return self._left <= 0
 

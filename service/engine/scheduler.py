@@ -9,6 +9,7 @@ from service.engine.activity import Tally
 from service.engine.block_manager import BlockManager
 from service.engine.placement import Placement
 from service.engine.policy import SchedulingPolicy
+from service.engine.prefill_pace import PrefillPace
 from service.engine.prefill_rows import PrefillRows
 from service.engine.sequence import Sequence, SequenceStatus
 from service.engine.step_builder import StepBuilder
@@ -23,8 +24,9 @@ class SchedulerConfig:
     """Sequences that run at once."""
     max_num_batched_tokens: int = 512
     """Rows of a step while nothing decodes."""
-    max_mixed_prefill_tokens: int = 128
-    """Prefill rows of a step while something decodes: bounds the inter-token latency."""
+    max_mixed_prefill_tokens: int | None = None
+    """Prefill rows of a step while something decodes: bounds the inter-token latency. None = by
+    what steps take."""
     max_overtakes: int = 64
     """Admissions that a sequence lets pass: the one that cannot start in its turn before nobody
     passes it any more, the oldest of all before its turn comes whatever the policy says."""
@@ -64,6 +66,9 @@ class Scheduler:
         self.running_tally = Tally()
         self.num_preemptions = 0
         self.num_prefill_chunks = 0
+        self._pace = PrefillPace(config.max_mixed_prefill_tokens)
+        self._load = (0, 0)
+        """Rows of the last step that decode, and the price of its prefill rows."""
         self._cooled: list[Sequence] = []
         self._stopped: list[str] = []
         self._started: list[Sequence] = []
@@ -110,11 +115,12 @@ class Scheduler:
         num_preemptions = self.num_preemptions
         for sequence in self._decoding_with_room():
             builder.add_decode(sequence)
+        num_decode = builder.num_rows
         prefills = sorted(
             (one for one in self.running if not one.is_decoding), key=self.policy.rank
         )
-        budget = self._prefill_budget(builder.num_rows)
-        double_position = self.config.double_position if builder.num_rows else math.inf
+        budget = self._prefill_budget(num_decode)
+        double_position = self.config.double_position if num_decode else math.inf
         rows = PrefillRows(budget, prefills, self.config.chunked_prefill, double_position)
         if self.num_preemptions == num_preemptions and self._has_place:
             self._admit(rows, prefills)
@@ -123,7 +129,12 @@ class Scheduler:
         for sequence, num_rows in rows:
             builder.add_prefill(sequence, num_rows)
             self.num_prefill_chunks += 1
+        self._load = num_decode, rows.price
         return builder.build() if builder.num_rows else None
+
+    def note_duration(self, seconds: float) -> None:
+        """How long the forward pass of the last step took."""
+        self._pace.note(*self._load, seconds)
 
     def postprocess(self, step: Step, result: StepResult) -> list[TokenEvent]:
         """Account for what the step computed; the events of all its sequences, one each."""
@@ -201,7 +212,7 @@ class Scheduler:
 
     def _prefill_budget(self, num_decode: int) -> int:
         total = self.config.max_num_batched_tokens - num_decode
-        return min(total, self.config.max_mixed_prefill_tokens) if num_decode else total
+        return min(total, self._pace.rows_beside(num_decode)) if num_decode else total
 
     def _admit(self, rows: PrefillRows, prefills: list[Sequence]) -> None:
         """Start who waits, in turn with the running prefills, as long as there are rows.

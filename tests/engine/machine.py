@@ -43,7 +43,7 @@ class Budgets:
     block_size: int = 4
     max_num_seqs: int = 8
     max_num_batched_tokens: int = 16
-    max_mixed_prefill_tokens: int = 5
+    max_mixed_prefill_tokens: int | None = 5
     max_overtakes: int = 3
     prefix_cache: bool = True
     chunked_prefill: bool = True
@@ -144,6 +144,9 @@ class FakeRunner:
     """Sequences of which a lane may keep something beside the blocks."""
     _kv: dict[int, Content] = field(default_factory=dict)
 
+    def prepare(self) -> None:
+        """Nothing gets faster."""
+
     def forget(self, request_id: str) -> None:
         self.kept.discard(request_id)
 
@@ -217,7 +220,7 @@ class FakeRunner:
         assert all(one.end <= one.final_len for one in step.segments)
         prefill = len(step.token_ids) - step.num_decode
         limit = self.budgets.max_num_batched_tokens - step.num_decode
-        if step.num_decode:
+        if step.num_decode and self.budgets.max_mixed_prefill_tokens:
             limit = min(limit, self.budgets.max_mixed_prefill_tokens)
         if self.budgets.chunked_prefill:
             assert prefill <= max(0, limit)
