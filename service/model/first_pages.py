@@ -5,6 +5,7 @@ at once, and wait for each other: a prompt of a fresh server took a sixth longer
 """
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -23,7 +24,7 @@ def provide_first_pages(store: KVStore) -> None:
 
 
 def _provide(ranges: Iterator[Range]) -> None:
-    if hasattr(os, "setpriority"):
+    if sys.platform == "linux":  # where a thread has a priority of its own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
     for memory in ranges:
         provide_pages(memory)

@@ -45,6 +45,7 @@ class KVStore:
     ) -> None:
         self.block_size = block_size
         self.num_blocks = num_blocks
+        self._row_bytes = bytes_per_token(shapes, dtype)
         rows = num_blocks * block_size
         self._keys = {
             layer: _zeros((rows, one.num_heads, one.key_dim), dtype, device)
@@ -59,8 +60,7 @@ class KVStore:
         """Where the first `num_bytes` of the store lie, in the order in which blocks are given out,
         a little at a time. None of it where memory is not paged by the system."""
         parts = [one for one in (*self._keys.values(), *self._values.values()) if one.is_cpu]
-        row_bytes = sum(one[0].nbytes for one in parts) or math.inf
-        num_rows = int(min(self.num_blocks * self.block_size, num_bytes / row_bytes))
+        num_rows = min(self.num_blocks * self.block_size, num_bytes // self._row_bytes)
         for start in range(0, num_rows, _PROVIDED_ROWS):
             stop = min(start + _PROVIDED_ROWS, num_rows)
             for one in parts:

@@ -4,7 +4,6 @@ The plain weights stay where they are, for whoever reads them (peft's own layers
 Mapped from the base's file they take no memory as long as nobody does.
 """
 
-import sys
 from typing import Any
 
 import torch
@@ -16,8 +15,6 @@ from service.model.pages import Range, join_pages, release_pages
 
 _TYPICAL_ROWS = 32
 """What oneDNN is told to expect; every other number works too."""
-_ROW_STEPS = ((128, 8), (sys.maxsize, 16))
-"""Up to so many rows they are filled up to a multiple of so many."""
 _JOIN_S = 1.0
 """What a start may take longer for it: enough for about half a gigabyte."""
 
@@ -66,8 +63,7 @@ class PackedLinear:
         num_more = _filled_up(num_rows) - num_rows
         if not num_more:
             return self._product(x)
-        rows = x.reshape(num_rows, -1)
-        filled = torch.cat((rows, rows.new_zeros(num_more, rows.shape[-1])))
+        filled = functional.pad(x.reshape(num_rows, -1), (0, 0, 0, num_more))
         return self._product(filled)[:num_rows].view(*x.shape[:-1], -1)
 
     def _product(self, x: torch.Tensor) -> torch.Tensor:
@@ -112,8 +108,8 @@ def pack_linears(
 
 def _filled_up(num_rows: int) -> int:
     """One row has a kernel of its own, which is the fastest."""
-    size = next(size for most, size in _ROW_STEPS if num_rows <= most)
-    return -(-num_rows // size) * size if num_rows > 1 else num_rows
+    size = 8 if num_rows <= 128 else 16
+    return num_rows if num_rows == 1 else -(-num_rows // size) * size
 
 
 def _can_pack(dtype: torch.dtype) -> bool:

@@ -11,19 +11,19 @@ FAIR = 100
 """Rows that make the step longer by twice its time without them."""
 
 
-def observe(pace: PrefillPace, num_steps: int = 300, num_decode: int = 8, row: float = ROW) -> int:
-    for _ in range(num_steps):
-        num_rows = pace.rows_beside(num_decode)
-        pace.note(num_decode, 0, ALONE)
-        pace.note(num_decode, num_rows, ALONE + num_rows * row)
-    return pace.rows_beside(num_decode)
+def observe(pace: PrefillPace, row: float = ROW) -> int:
+    """Many steps of both kinds; the rows that a prompt gets beside 8 answers after them."""
+    for _ in range(300):
+        num_rows = pace.rows_beside(8)
+        pace.note(8, 0, ALONE)
+        pace.note(8, num_rows, ALONE + num_rows * row)
+    return pace.rows_beside(8)
 
 
 def test_before_both_kinds_of_steps_were_seen_it_is_a_fixed_number() -> None:
     pace = PrefillPace()
     start = pace.rows_beside(8)
-    for num_prefill in (0, 0):
-        pace.note(8, num_prefill, 1.0)
+    pace.note(8, 0, 1.0)
     assert pace.rows_beside(8) == start > 0
 
 

@@ -18,10 +18,10 @@ namespace {
 
 constexpr int64_t kBlock = 64;  // outputs
 constexpr int64_t kBlockParts = kBlock / kLanes;
-constexpr int64_t kLinearRows = 128;  // at most
-constexpr int64_t kChunk = 64;       // words of inputs that stay in the first cache for all rows
-constexpr int64_t kAhead = kChunk;   // words of inputs that are asked for before it is their turn
-constexpr int64_t kLine = 16;        // words that come from memory together
+constexpr int64_t kLinearRows = 128;   // at most
+constexpr int64_t kChunk = 64;         // words of inputs that stay in the first cache for all rows
+constexpr int64_t kAhead = kChunk;     // words of inputs that are asked for before it is their turn
+constexpr int64_t kLine = 16;          // words that come from memory together
 // Rows and vectors of outputs whose sums fit into the registers. A single row takes memory in order.
 constexpr int kTileRows = kHasManyRegisters ? 4 : 3;
 constexpr int kTileParts = 4;
